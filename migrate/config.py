@@ -1,0 +1,228 @@
+"""The configuration file: TOML, strict, and the only place where secrets enter."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl, unquote
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from migrate.errors import ConfigError
+
+_ENV = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_URL = re.compile(
+    r"mysql://(?P<user>[^:@/]+)(?::(?P<password>.*))?@(?P<host>\[[^\]]+\]|[^:/?@]+)(?::(?P<port>\d+))?/?(?:\?(?P<query>[^?]*))?"
+)
+_TLS_KEYS = ("ssl_ca", "ssl_cert", "ssl_key")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a server is and who we are there. The password is in no repr."""
+
+    name: str
+    host: str
+    port: int
+    user: str
+    password: str = field(repr=False, default="")
+    tls: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.user}@{self.host}:{self.port})"
+
+
+def _expand(text: str, env: Mapping[str, str]) -> str:
+    def value(match: re.Match[str]) -> str:
+        try:
+            return env[match[1]]
+        except KeyError:
+            raise ValueError(f"environment variable {match[1]} is not set") from None
+
+    return _ENV.sub(value, text)
+
+
+def parse_url(text: str, name: str, env: Mapping[str, str] | None = None) -> Endpoint:
+    """`mysql://user:password@host:port/?ssl_ca=FILE` as an Endpoint.
+
+    A ${NAME} inside it stands for the variable's value as it is, so a password needs no escaping there;
+    what is written out is percent-decoded. ValueError says what is wrong, without the password.
+    """
+    env = os.environ if env is None else env
+    whole = _ENV.fullmatch(text)
+    if whole:
+        text = _expand(text, env)
+    match = _URL.fullmatch(text)
+    if not match:
+        raise ValueError("expected mysql://user:password@host:port (percent-encode @ : / ? in a written-out password)")
+
+    def part(raw: str | None) -> str:
+        pieces = re.split(r"(\$\{[A-Za-z_][A-Za-z0-9_]*\})", raw or "")
+        return "".join(_expand(p, env) if _ENV.fullmatch(p) else unquote(p) for p in pieces)
+
+    tls = tuple(parse_qsl(_expand(match["query"] or "", env), keep_blank_values=True))
+    unknown = [key for key, _ in tls if key not in _TLS_KEYS]
+    if unknown:
+        raise ValueError(f"unknown URL option {unknown[0]}; known: {', '.join(_TLS_KEYS)}")
+    for key, path in tls:
+        if not Path(path).is_file():
+            raise ValueError(f"{key}: no such file: {path}")
+    host = _expand(match["host"], env).strip("[]")
+    return Endpoint(name, host, int(match["port"] or 3306), part(match["user"]), part(match["password"]), tls)
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    return text
+
+
+def _two_names(text: str) -> str:
+    if text.count(".") != 1 or not all(text.split(".")):
+        raise ValueError("expected schema.table")
+    return text
+
+
+def _three_names(text: str) -> str:
+    if text.count(".") != 2 or not all(text.split(".")):
+        raise ValueError("expected schema.table.column of a target table")
+    return text
+
+
+Pattern = Annotated[str, AfterValidator(_pattern)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _no_secret_url(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("expected a string")
+    return value
+
+
+class Migration(_Strict):
+    name: Annotated[str, Field(pattern=r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")]
+    pack: str | None = None
+
+
+class Server(_Strict):
+    url: Annotated[str, BeforeValidator(_no_secret_url)] = Field(repr=False)
+
+
+class Source(Server):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+
+
+class Route(_Strict):
+    schema_: Pattern = Field(alias="schema")
+    table: Pattern
+    target: Annotated[str, AfterValidator(_two_names)]
+    key_collision: Literal["error", "interleave"] = "error"
+    references: tuple[Annotated[str, AfterValidator(_three_names)], ...] = ()
+
+    def matches(self, schema: str, table: str) -> bool:
+        return bool(re.fullmatch(self.schema_, schema) and re.fullmatch(self.table, table))
+
+
+class Ignore(_Strict):
+    schema_: Pattern = Field(alias="schema")
+    table: Pattern = ".*"
+
+    def matches(self, schema: str, table: str) -> bool:
+        return bool(re.fullmatch(self.schema_, schema) and re.fullmatch(self.table, table))
+
+
+class Run(_Strict):
+    """How hard to work. `patience_s`: how long an unreachable server is waited for."""
+
+    workers: Annotated[int, Field(ge=1, le=256)] = 2
+    chunk_rows: Annotated[int, Field(ge=100, le=1_000_000)] = 20_000
+    patience_s: Annotated[int, Field(ge=0)] = 300
+    dask: str | None = None  # a Dask scheduler's address, instead of processes of this machine
+
+
+class _File(_Strict):
+    migration: Migration
+    source: Annotated[tuple[Source, ...], Field(min_length=1)]
+    target: Server
+    route: tuple[Route, ...] = ()
+    ignore: tuple[Ignore, ...] = ()
+    run: Run = Run()
+
+
+@dataclass(frozen=True)
+class Config:
+    """A valid configuration. `sources` are in the file's order, which numbers the instances."""
+
+    path: Path
+    name: str
+    pack: str | None
+    sources: tuple[Endpoint, ...]
+    target: Endpoint
+    routes: tuple[Route, ...]
+    ignores: tuple[Ignore, ...]
+    run: Run
+
+    def source(self, name: str) -> Endpoint:
+        return next(s for s in self.sources if s.name == name)
+
+
+def load_config(path: Path, env: Mapping[str, str] | None = None) -> Config:
+    """Reads and checks the file. ConfigError names the file and the line or key; it never holds a secret."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot read it: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    try:
+        file = _File.model_validate(raw)
+    except ValidationError as error:
+        problems = "; ".join(f"{_key(e['loc'])}: {_words(e)}" for e in error.errors(include_input=False))
+        raise ConfigError(f"{path}: {problems}") from None
+
+    def endpoint(key: str, url: str, name: str) -> Endpoint:
+        try:
+            return parse_url(url, name, env)
+        except ValueError as error:
+            raise ConfigError(f"{path}: {key}: {error}") from None
+
+    sources = tuple(endpoint(f"source[{i}].url", s.url, s.name) for i, s in enumerate(file.source))
+    names = [s.name for s in sources]
+    if len(set(names)) < len(names):
+        twice = next(n for n in names if names.count(n) > 1)
+        raise ConfigError(f"{path}: source.name: {twice!r} stands twice")
+    return Config(
+        path=path,
+        name=file.migration.name,
+        pack=file.migration.pack,
+        sources=sources,
+        target=endpoint("target.url", file.target.url, "target"),
+        routes=file.route,
+        ignores=file.ignore,
+        run=file.run,
+    )
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in location)
+    return key.lstrip(".").replace("schema_", "schema")
+
+
+def _words(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "unknown key"
+    if error["type"] == "missing":
+        return "missing"
+    return str(error["msg"]).removeprefix("Value error, ")

@@ -1,0 +1,213 @@
+"""Connections. Every one is opened here, with charset, time zone, sql_mode and isolation pinned."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from decimal import Decimal
+from typing import Any
+
+import pymysql
+from pymysql.constants import FIELD_TYPE
+from pymysql.cursors import SSCursor
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
+
+from migrate.config import Endpoint
+from migrate.errors import ConnectionLost, Interrupted, OutcomeUnknown, classify
+
+log = logging.getLogger("migrate")
+
+# Set by the signal handler of the command; every wait of the toolkit listens to it.
+stop = threading.Event()
+
+# NO_AUTO_VALUE_ON_ZERO: an id of 0 stays 0. No NO_ZERO_DATE: what the source holds is let in. No ANSI_QUOTES,
+# no PAD_CHAR_TO_FULL_LENGTH: they change what our own statements mean.
+SQL_MODE = "STRICT_TRANS_TABLES,ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION"
+
+PINNED = (
+    "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+    f"SET SESSION sql_mode = '{SQL_MODE}', time_zone = '+00:00', net_read_timeout = 3600, net_write_timeout = 3600, "
+    "wait_timeout = 28800, sql_safe_updates = 0, sql_select_limit = 18446744073709551615, "
+    "group_concat_max_len = 1048576, div_precision_increment = 4, foreign_key_checks = 0",
+)
+
+# No floats and no dates objects: a zero date and a last bit must survive the driver.
+_CONVERSIONS: dict[Any, Any] = {
+    **{t: int for t in (FIELD_TYPE.TINY, FIELD_TYPE.SHORT, FIELD_TYPE.INT24, FIELD_TYPE.LONG, FIELD_TYPE.LONGLONG)},
+    **{t: Decimal for t in (FIELD_TYPE.DECIMAL, FIELD_TYPE.NEWDECIMAL)},
+    **{t: pymysql.converters.encoders[t] for t in pymysql.converters.encoders},
+}
+
+Row = tuple[Any, ...]
+
+
+class Session:
+    """One connection to one server. Integers come back as int, DECIMAL as Decimal, everything else as text or bytes.
+
+    Errors are ServerError's subclasses, told apart by number. A session is used by one thread.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, schema: str | None = None):
+        self.endpoint = endpoint
+        tls = dict(endpoint.tls)
+        try:
+            self._connection = pymysql.connect(
+                host=endpoint.host,
+                port=endpoint.port,
+                user=endpoint.user,
+                password=endpoint.password,
+                database=schema,
+                charset="utf8mb4",
+                autocommit=True,
+                connect_timeout=10,
+                local_infile=True,
+                conv=_CONVERSIONS,
+                max_allowed_packet=1 << 30,
+                ssl_ca=tls.get("ssl_ca"),
+                ssl_cert=tls.get("ssl_cert"),
+                ssl_key=tls.get("ssl_key"),
+            )
+        except pymysql.Error as error:
+            raise self._error(error) from None
+        for statement in PINNED:
+            self.execute(statement)
+
+    def _error(self, error: pymysql.Error) -> Exception:
+        number, message = error.args[:2] if len(error.args) > 1 else (0, str(error) or "connection lost")
+        if isinstance(error, pymysql.InterfaceError):  # PyMySQL's word for a closed connection is (0, '')
+            number, message = 2006, "connection is closed"
+        return classify(int(number), str(message), str(self.endpoint))
+
+    def query(self, sql: str, args: Sequence[Any] = ()) -> list[Row]:
+        """All rows of a statement's result."""
+        with self._cursor(sql, args) as cursor:
+            return list(cursor.fetchall())
+
+    def one(self, sql: str, args: Sequence[Any] = ()) -> Row:
+        """The first row. LookupError if there is none."""
+        rows = self.query(sql, args)
+        if not rows:
+            raise LookupError(f"no row: {sql}")
+        return rows[0]
+
+    def value(self, sql: str, args: Sequence[Any] = ()) -> Any:
+        """The first column of the first row, or None if there is no row."""
+        rows = self.query(sql, args)
+        return rows[0][0] if rows else None
+
+    def execute(self, sql: str, args: Sequence[Any] = ()) -> int:
+        """Runs a statement; gives the number of affected rows."""
+        with self._cursor(sql, args) as cursor:
+            return int(cursor.rowcount)
+
+    def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
+        """Runs an INSERT .. VALUES for many rows, as multi-row statements; gives the number of affected rows."""
+        cursor = self._connection.cursor()
+        try:
+            return int(cursor.executemany(sql, rows) or 0)
+        except (pymysql.Error, OSError) as error:
+            raise self._translated(error) from None
+
+    def stream(self, sql: str, args: Sequence[Any] = ()) -> Iterator[Row]:
+        """The rows one by one, unbuffered: memory doesn't grow with the result."""
+        cursor = self._connection.cursor(SSCursor)
+        try:
+            cursor.execute(sql, args or None)
+            while rows := cursor.fetchmany(1000):
+                yield from rows
+        except (pymysql.Error, OSError) as error:
+            raise self._translated(error) from None
+        finally:
+            if self._connection.open:
+                cursor.close()
+
+    @contextmanager
+    def _cursor(self, sql: str, args: Sequence[Any]) -> Iterator[Any]:
+        cursor = self._connection.cursor()
+        try:
+            cursor.execute(sql, args or None)
+            yield cursor
+        except (pymysql.Error, OSError) as error:
+            raise self._translated(error) from None
+        finally:
+            cursor.close()
+
+    def _translated(self, error: Exception) -> Exception:
+        if isinstance(error, pymysql.Error):
+            return self._error(error)
+        return ConnectionLost(2013, str(error), str(self.endpoint))
+
+    @contextmanager
+    def transaction(self, begin: str = "BEGIN") -> Iterator[None]:
+        """Commits on leaving, rolls back on an error. OutcomeUnknown if the answer to COMMIT was lost."""
+        self.execute(begin)
+        try:
+            yield
+        except BaseException:
+            self.rollback()
+            raise
+        try:
+            self.execute("COMMIT")
+        except ConnectionLost as error:
+            raise OutcomeUnknown(f"the answer to COMMIT was lost: {error}") from None
+
+    def rollback(self) -> None:
+        """Rolls back; a lost connection has done so itself."""
+        try:
+            self.execute("ROLLBACK")
+        except ConnectionLost:
+            self.close()
+
+    @property
+    def last_message(self) -> str:
+        """What the server said beside OK of the last statement, e.g. LOAD DATA's counts."""
+        result = self._connection._result
+        message = result.message if result is not None else b""
+        return message.decode(errors="replace") if isinstance(message, bytes) else str(message or "")
+
+    @property
+    def connection_id(self) -> int:
+        return int(self._connection.thread_id())
+
+    def close(self) -> None:
+        """Closes; never fails."""
+        with suppress(pymysql.Error, OSError):
+            self._connection.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def wait(seconds: float) -> None:
+    """Sleeps, but not through a request to stop. Interrupted if there was one."""
+    if stop.wait(seconds):
+        raise Interrupted("stopped on request")
+
+
+def _tell(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    log.warning("waiting: %s (attempt %d, next in %.0f s)", error, state.attempt_number, state.upcoming_sleep)
+
+
+def patiently(patience_s: float, *errors: type[BaseException]) -> Retrying:
+    """A retry policy: those errors only, exponential waits up to 10 s, each with its reason in the log,
+    and the error itself when `patience_s` seconds are over."""
+    return Retrying(
+        retry=retry_if_exception_type(errors),
+        stop=stop_after_delay(patience_s),
+        wait=wait_exponential(multiplier=0.2, max=10),
+        sleep=wait,
+        before_sleep=_tell,
+        reraise=True,
+    )
+
+
+def connect(endpoint: Endpoint, *, patience_s: float = 0, schema: str | None = None) -> Session:
+    """A session; a server that can't be reached is waited for up to `patience_s` seconds, a refusal isn't."""
+    session: Session = patiently(patience_s, ConnectionLost)(Session, endpoint, schema=schema)
+    return session

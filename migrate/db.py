@@ -163,13 +163,13 @@ class Session:
     @property
     def last_message(self) -> str:
         """What the server said beside OK of the last statement, e.g. LOAD DATA's counts."""
-        result = self._connection._result
+        result: Any = self._connection._result  # type: ignore[attr-defined]
         message = result.message if result is not None else b""
         return message.decode(errors="replace") if isinstance(message, bytes) else str(message or "")
 
     @property
     def connection_id(self) -> int:
-        return int(self._connection.thread_id())
+        return int(self._connection.thread_id())  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
         """Closes; never fails."""

@@ -1,0 +1,110 @@
+"""What the command lines `migrate` and `verify` share: options, signals, output, exit codes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from migrate.config import Config, load_config
+from migrate.db import stop
+from migrate.errors import INTERRUPTED, UNFINISHED, USAGE, ConfigError, MigrateError, redact
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, amounts as strings.")
+workers_option = click.option(
+    "--workers", type=click.IntRange(1, 256), help="Parallel workers; the config's run.workers if not given."
+)
+
+
+def emit(document: dict[str, Any], text: str, as_json: bool) -> None:
+    """Prints the result: the document as JSON, or the text for people."""
+    click.echo(json.dumps(document, ensure_ascii=False, indent=2, default=_plain) if as_json else text)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        raise TypeError("money is never a float")
+    if isinstance(value, (Decimal, Path)) or hasattr(value, "__str__"):
+        return str(value)
+    raise TypeError(type(value).__name__)
+
+
+class CommandGroup(click.Group):
+    """The top-level group: `-c FILE`, `--debug`, and one clear line for whatever goes wrong."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.params += [
+            click.Option(
+                ["-c", "--config", "path"],
+                envvar="MIGRATE_CONFIG",
+                type=click.Path(path_type=Path),
+                help="The configuration file; MIGRATE_CONFIG names a default.",
+            ),
+            click.Option(["--debug"], is_flag=True, help="Tracebacks and debug messages."),
+        ]
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:  # type: ignore[override]
+        debug = "--debug" in sys.argv
+        logging.basicConfig(
+            stream=sys.stderr, level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(message)s"
+        )
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _interrupt)
+        try:
+            code = super().main(*args, standalone_mode=False, **kwargs)
+            sys.exit(code if isinstance(code, int) else 0)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(USAGE)
+        except click.ClickException as error:
+            error.show()
+            sys.exit(USAGE)
+        except (KeyboardInterrupt, click.Abort):
+            _fail("interrupted; what was committed stays, the same command goes on from there", INTERRUPTED, debug)
+        except MigrateError as error:
+            _fail(str(error), error.exit_code, debug)
+        except BrokenPipeError:
+            sys.exit(UNFINISHED)
+        except Exception as error:  # the last line of defence: one line, no secret, never a bare traceback
+            _fail(f"unexpected {type(error).__name__}: {error} (--debug shows where)", UNFINISHED, debug)
+
+
+def _fail(message: str, code: int, debug: bool) -> NoReturn:
+    if debug:
+        logging.getLogger("migrate").debug("traceback", exc_info=True)
+    click.echo(f"error: {redact(message)}", err=True)
+    sys.exit(code)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    del number, frame
+    if stop.is_set():  # asked twice: don't wait for anything
+        sys.exit(INTERRUPTED)
+    stop.set()
+    raise KeyboardInterrupt
+
+
+def with_config(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Hands the command its Config as first argument. ConfigError where no file is named."""
+
+    @click.pass_context
+    def command(context: click.Context, *args: Any, **kwargs: Any) -> Any:
+        path = context.find_root().params.get("path")
+        if path is None:
+            raise ConfigError("no configuration: give -c FILE before the verb, or set MIGRATE_CONFIG")
+        config: Config = load_config(path)
+        return context.invoke(function, config, *args, **kwargs)
+
+    command.__doc__ = function.__doc__
+    command.__name__ = function.__name__
+    if hasattr(function, "__click_params__"):
+        command.__click_params__ = function.__click_params__  # type: ignore[attr-defined]
+    return command

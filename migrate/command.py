@@ -7,7 +7,6 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,15 +24,7 @@ workers_option = click.option(
 
 def emit(document: dict[str, Any], text: str, as_json: bool) -> None:
     """Prints the result: the document as JSON, or the text for people."""
-    click.echo(json.dumps(document, ensure_ascii=False, indent=2, default=_plain) if as_json else text)
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, float):
-        raise TypeError("money is never a float")
-    if isinstance(value, (Decimal, Path)) or hasattr(value, "__str__"):
-        return str(value)
-    raise TypeError(type(value).__name__)
+    click.echo(json.dumps(document, ensure_ascii=False, indent=2, default=str) if as_json else text)
 
 
 class CommandGroup(click.Group):
@@ -51,7 +42,7 @@ class CommandGroup(click.Group):
             click.Option(["--debug"], is_flag=True, help="Tracebacks and debug messages."),
         ]
 
-    def main(self, *args: Any, **kwargs: Any) -> NoReturn:  # type: ignore[override]
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         debug = "--debug" in sys.argv
         logging.basicConfig(
             stream=sys.stderr, level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(message)s"
@@ -59,7 +50,7 @@ class CommandGroup(click.Group):
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _interrupt)
         try:
-            code = super().main(*args, standalone_mode=False, **kwargs)
+            code = super().main(*args, **{**kwargs, "standalone_mode": False})
             sys.exit(code if isinstance(code, int) else 0)
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()

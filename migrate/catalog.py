@@ -71,6 +71,8 @@ def _columns(session: Session, where: str, args: tuple[str, ...]) -> dict[_Name,
         )
     )
     generation = "GENERATION_EXPRESSION" if modern else "NULL"
+    version = str(session.value("SELECT VERSION()"))
+    tidb, mariadb = "TiDB" in version, "MariaDB" in version
     found: dict[_Name, list[Column]] = defaultdict(list)
     rows = session.query(
         "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IS_NULLABLE, CHARACTER_SET_NAME, "
@@ -83,23 +85,27 @@ def _columns(session: Session, where: str, args: tuple[str, ...]) -> dict[_Name,
         table,
         name,
         data_type,
-        full,
+        written,
         nullable,
         charset,
         collation,
-        default,
+        given,
         extras,
         comment,
         expression,
     ) in rows:
         kind, extra = data_type.lower(), (extras or "").lower()
+        full = written if isinstance(written, str) else written.decode()
+        if tidb and kind in ("enum", "set"):  # TiDB writes a member's backslash once, MySQL escapes it
+            full = full.replace("\\", "\\\\")
+        default = _mariadb_default(given) if mariadb else given
         update = re.search(r"on update (\S+)", extra)
         now = bool(default and re.match(r"current_timestamp(\(\d*\))?$", str(default), re.IGNORECASE))
         found[schema, table].append(
             Column(
                 name=name,
                 type=kind,
-                full_type=full if isinstance(full, str) else full.decode(),
+                full_type=full,
                 nullable=nullable == "YES",
                 charset=charset,
                 collation=collation,
@@ -114,6 +120,14 @@ def _columns(session: Session, where: str, args: tuple[str, ...]) -> dict[_Name,
             )
         )
     return found
+
+
+def _mariadb_default(default: str | None) -> str | None:
+    """A default as MySQL would give it: MariaDB writes NULL and the quotes of a literal out."""
+    if default is None or default == "NULL":
+        return None
+    quoted = re.fullmatch(r"'(.*)'", default, re.DOTALL)
+    return re.sub(r"''|\\(.)", lambda m: "'" if m[0] == "''" else m[1], quoted[1]) if quoted else default
 
 
 def _indexes(session: Session, where: str, args: tuple[str, ...]) -> dict[_Name, list[Index]]:

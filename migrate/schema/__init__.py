@@ -1,0 +1,7 @@
+"""The target's schema: derived from the sources' catalogue, created, and read back."""
+
+from migrate.schema.create import SchemaReport, create_schema
+from migrate.schema.ddl import TargetSchema, target_ddl
+from migrate.schema.shape import differences
+
+__all__ = ["SchemaReport", "TargetSchema", "create_schema", "differences", "target_ddl"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from migrate.sandbox.progress import Progress, folder_size, run
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _MIRROR = "https://deb.debian.org/debian"
-_INDEX_BYTES = 60_000_000
+_INDEX_BYTES = 32_000_000
 
 
 def unpack_packages(apt: Sequence[str], package: str, folder: Path) -> None:
@@ -29,6 +30,7 @@ def unpack_packages(apt: Sequence[str], package: str, folder: Path) -> None:
         "Dir::State::status": "/dev/null",
         "Dir::Cache": folder / "cache",
         "APT::Sandbox::User": "",
+        "APT::Update::Error-Mode": "any",
     }
     command = [*apt, "-q", *(f"-o{key}={value}" for key, value in options.items())]
     with Progress("MySQL 9.7: reading Debian's package index", _INDEX_BYTES, "B") as progress:
@@ -45,7 +47,8 @@ def unpack_packages(apt: Sequence[str], package: str, folder: Path) -> None:
         for number, archive in enumerate(archives, 1):
             run(["dpkg", "-x", archive, folder / "root"], cwd=folder)
             progress.at(number)
-            archive.unlink()
+    for name in ("lists", "cache", "debs"):
+        shutil.rmtree(folder / name)
 
 
 def _mirror() -> str:

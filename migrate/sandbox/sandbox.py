@@ -18,6 +18,7 @@ from migrate.sandbox.blueprint import Blueprint, absolute_program, pack_referenc
 from migrate.sandbox.cache import locked
 from migrate.sandbox.errors import readable_disk_errors
 from migrate.sandbox.mysql import MySQLServer
+from migrate.sandbox.progress import say
 from migrate.sandbox.server import Server, ServerStatus
 from migrate.sandbox.tidb import TiDBServer
 
@@ -164,6 +165,8 @@ def _servers(root: Path, blueprint: Blueprint) -> list[Server]:
 def _start(servers: Sequence[Server]) -> None:
     """Starts those that don't run and waits for all. If that fails, those are gone again."""
     idle = [server for server in servers if not server.process()]
+    if idle:
+        say(f"starting {', '.join(server.name for server in idle)} ...")
     try:
         for server in idle:
             server.start()

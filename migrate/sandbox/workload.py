@@ -1,0 +1,215 @@
+"""What a pack is filled with: workload.toml, read and checked against the roles of its ledger.toml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from migrate.errors import ConfigError
+from migrate.ledger import ColumnName, Ledger, TableName, load_ledger, read_toml
+from migrate.packs import pack_dir
+
+# What a column may take from the posting or the account that its row is about.
+FieldName = Literal[
+    "id", "account", "voucher", "debit", "credit", "direction", "amount", "currency", "nature", "opening", "balance",
+    "before", "after", "sequence", "time", "action", "legs", "leg", "original",
+]  # fmt: skip
+Weights = Annotated[dict[str, Annotated[int, Field(gt=0)]], Field(min_length=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Topology(_Strict):
+    """Names of databases and of shard sets, as formats of their numbers, and how many there are by default."""
+
+    schema_: Annotated[str, Field(alias="schema")]
+    shard: str = "{:02d}"
+    schemas_per_instance: Annotated[int, Field(ge=1)] = 2
+    shards_per_schema: Annotated[int, Field(ge=1)] = 2
+
+    @field_validator("schema_", "shard")
+    @classmethod
+    def _format(cls, text: str) -> str:
+        if text.format(7) == text.format(8):
+            raise ValueError("expected a format of the number, such as 'payment_{:02d}'")
+        return text
+
+
+class AccountSpec(_Strict):
+    entries_each: Annotated[int, Field(ge=1)] = 50
+    opening: tuple[Decimal, Decimal]
+    currencies: Weights
+    natures: Weights | None = None  # where ledger.toml has role.account.nature
+
+
+class PostingSpec(_Strict):
+    """When, how much, and how often more than one shard or more than two accounts take part."""
+
+    begins: datetime
+    days: Annotated[int, Field(ge=1)] = 30
+    amount: tuple[Decimal, Decimal]
+    step: Decimal = Decimal("0.01")
+    scale: Annotated[int, Field(ge=0, le=9)] = 4
+    cross_shard: Share = 0.5
+    split: Share = 0.0
+    commission: Annotated[Decimal, Field(gt=0, lt=1)] = Decimal("0.006")
+
+    def units(self, amount: Decimal) -> int:
+        """The amount as a whole number of the smallest unit."""
+        scaled = amount.scaleb(self.scale)
+        if scaled != int(scaled):
+            raise ConfigError(f"workload.toml: {amount} has more than {self.scale} decimals")
+        return int(scaled)
+
+    @property
+    def begins_ms(self) -> int:
+        return int(self.begins.replace(tzinfo=UTC).timestamp()) * 1000
+
+    @model_validator(mode="after")
+    def _amounts(self) -> Self:
+        if not self.step <= self.amount[0] <= self.amount[1] or self.units(self.step) < 1:
+            raise ValueError("amount: expected step <= lowest <= highest")
+        return self
+
+
+class Action(_Strict):
+    """A kind of posting; with a `document`, a row of that table tells of it. One that `reverses` another gives part
+    of an earlier posting's amount back and its `original` is that one's document."""
+
+    name: str
+    share: Annotated[int, Field(gt=0)]
+    document: TableName | None = None
+    shard_by: Literal["id", "original", "voucher", "debit", "credit"] = "id"
+    reverses: str | None = None
+
+
+class Generator(_Strict):
+    """Where a column's values come from: one of field, choice, between and value, then format, then NULL for some.
+    In TOML a bare string is a field."""
+
+    field: FieldName | None = None
+    choice: tuple[str | int, ...] | Weights | None = None
+    between: tuple[int, int] | None = None
+    value: str | int | None = None
+    format: str | None = None
+    null: Share = 0.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare(cls, raw: Any) -> Any:
+        return {"field": raw} if isinstance(raw, str) else raw
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if sum(x is not None for x in (self.field, self.choice, self.between, self.value)) != 1:
+            raise ValueError("give one of field, choice, between, value")
+        return self
+
+
+Columns = dict[ColumnName, Generator]
+
+
+class _File(_Strict):
+    topology: Topology
+    accounts: AccountSpec
+    postings: PostingSpec
+    action: Annotated[tuple[Action, ...], Field(min_length=1)]
+    columns: dict[TableName, Columns] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _actions(self) -> Self:
+        if self.action[0].reverses:
+            raise ValueError("action[0]: the first action can't reverse another")
+        known = {a.name: a for a in self.action if not a.reverses and a.document}
+        for i, action in enumerate(self.action):
+            if action.reverses and action.reverses not in known:
+                raise ValueError(f"action[{i}].reverses: no action {action.reverses!r} with a document")
+            if action.document and action.document not in self.columns:
+                raise ValueError(f"action[{i}].document: no columns.{action.document!r}")
+        return self
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A pack ready to be made: its roles, its DDL, and how to fill every column of every table."""
+
+    pack: str
+    ledger: Ledger
+    ddl: str
+    topology: Topology
+    accounts: AccountSpec
+    postings: PostingSpec
+    actions: tuple[Action, ...]
+    columns: dict[str, Columns]
+
+    @property
+    def account_table(self) -> str:
+        return self.ledger.role.account.table
+
+    @property
+    def entry_table(self) -> str:
+        return self.ledger.role.entry.table
+
+    @property
+    def voucher_table(self) -> str | None:
+        return self.ledger.role.voucher.table if self.ledger.role.voucher else None
+
+
+def load_workload(pack: str) -> Workload:
+    """The workload of a pack, by its name or folder. ConfigError names the file and key, or says what is missing."""
+    folder = pack_dir(pack)
+    ledger = load_ledger(folder / "ledger.toml")
+    path = folder / "workload.toml"
+    file = read_toml(path, _File)
+    if (ledger.role.account.nature is None) != (file.accounts.natures is None):
+        raise ConfigError(f"{path}: accounts.natures: needed with, and only with, role.account.nature in ledger.toml")
+    columns = {table: dict(own) for table, own in file.columns.items()}
+    for table, filled in _role_columns(ledger).items():
+        twice = sorted(set(filled) & set(columns.get(table, {})))
+        if twice:
+            raise ConfigError(f"{path}: columns.{table}.{twice[0]}: its role in ledger.toml fills it already")
+        columns[table] = filled | columns.get(table, {})
+    ddl = _text(folder / "source.sql")
+    return Workload(pack, ledger, ddl, file.topology, file.accounts, file.postings, file.action, columns)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read it: {error.strerror}") from None
+
+
+def _role_columns(ledger: Ledger) -> dict[str, Columns]:
+    """Per table, the columns that have a role."""
+    account, entry, voucher = ledger.role.account, ledger.role.entry, ledger.role.voucher
+
+    def columns(key: str | None = None, form: str = "", **fields: str | None) -> Columns:
+        found = {column: Generator.model_validate(field) for field, column in fields.items() if column}
+        return found | ({key: Generator(field="id", format=form)} if key else {})
+
+    roles = {
+        account.table: columns(
+            id=account.id, currency=account.currency, nature=account.nature, opening=account.opening,
+            balance=account.balance, sequence=account.sequence,
+        ),
+        entry.table: columns(
+            entry.idempotency, "E{}", id=entry.id, account=entry.account, voucher=entry.voucher,
+            direction=entry.direction, amount=entry.amount, currency=entry.currency, before=entry.balance_before,
+            after=entry.balance_after, sequence=entry.sequence, time=entry.time,
+        ),
+    }  # fmt: skip
+    if voucher:
+        roles[voucher.table] = columns(
+            voucher.idempotency, "V{}", id=voucher.id, debit=voucher.account, amount=voucher.amount,
+            currency=voucher.currency, time=voucher.time,
+        )  # fmt: skip
+    return roles

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ def readable_disk_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error):  # of many copies
             raise SandboxError(f"no space left on the disk of {folder}; free some and run it again") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise SandboxError(f"not allowed to write {error.filename or folder}") from error

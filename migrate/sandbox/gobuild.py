@@ -21,6 +21,7 @@ _PACKAGES = {
 _RELEASE_VARIABLES = (
     f"{_TIDB}/pkg/parser/mysql.TiDBReleaseVersion",
     f"{_TIDB}/br/pkg/version/build.ReleaseVersion",
+    f"{_TIDB}/dumpling/cli.ReleaseVersion",
 )
 _GO_MOD = f"""\
 module sandbox.local/tidb

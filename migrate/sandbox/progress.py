@@ -61,8 +61,8 @@ class Progress:
         scale, unit = (1e6, "MB") if self.unit == "B" else (1, self.unit)
         if not self.total:
             return f"{self.done / scale:.0f} {unit}, {elapsed:.0f} s so far"
-        left = f"{elapsed / self.done * (self.total - self.done):.0f} s" if self.done else "unknown time"
-        return f"{self.done / scale:.0f} of {self.total / scale:.0f} {unit}, about {left} left"
+        left = f"about {elapsed / self.done * (self.total - self.done):.0f} s" if self.done else "unknown time"
+        return f"{self.done / scale:.0f} of {self.total / scale:.0f} {unit}, {left} left"
 
 
 def run(

@@ -157,7 +157,7 @@ class Server(ABC):
 
     def _last_words(self) -> str:
         lines = self._log.read_text(errors="replace").splitlines()[-15:] if self._log.exists() else []
-        return "\n".join([f"the end of {self._log}:", *lines])
+        return "\n".join([f"the end of {self._log}:", *(line[:300] for line in lines)])
 
     def kill(self) -> None:
         """SIGKILL, as a crash would be; the server counts as dead then."""

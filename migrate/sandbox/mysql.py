@@ -69,11 +69,12 @@ class MySQLServer(Server):
         return [*self._program.command, self.marker, *user, *(f"--{key}={value}" for key, value in options.items())]
 
     def _options_of_version(self) -> dict[str, object]:
+        if self._program.version >= (8, 0):
+            return {"mysqlx": "OFF"}
+        options: dict[str, object] = {"log-slave-updates": "ON", "myisam-recover-options": "BACKUP,FORCE"}
         if self._program.version < (5, 7):
-            return {"log-slave-updates": "ON", "performance-schema": "OFF"}  # 400 MB, at its defaults
-        if self._program.version < (8, 0):
-            return {"log-slave-updates": "ON"}
-        return {"mysqlx": "OFF"}
+            options["performance-schema"] = "OFF"  # 400 MB, at its defaults
+        return options
 
     def account_sql(self) -> Sequence[str]:
         password, old = self._password, self._program.version < (5, 7)

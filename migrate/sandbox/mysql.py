@@ -77,16 +77,18 @@ class MySQLServer(Server):
         return options
 
     def account_sql(self) -> Sequence[str]:
-        password, old = self._password, self._program.version < (5, 7)
-        statements = ["SET SESSION sql_log_bin = 0"]
-        for host in ("%", "localhost"):
-            account = f"'{USER}'@'{host}'"
-            if old:
-                statements.append(f"GRANT ALL ON *.* TO {account} IDENTIFIED BY '{password}' WITH GRANT OPTION")
-            else:
-                statements.append(f"CREATE USER IF NOT EXISTS {account} IDENTIFIED BY '{password}'")
-                statements.append(f"GRANT ALL ON *.* TO {account} WITH GRANT OPTION")
-        if old:
-            change = f"UPDATE mysql.user SET password = PASSWORD('{password}') WHERE user = 'root'"
-            return [*statements, change, "FLUSH PRIVILEGES"]
-        return [*statements, f"ALTER USER 'root'@'localhost' IDENTIFIED BY '{password}'"]
+        own, password = f"'{USER}'@'%'", self._password
+        if self._program.version < (5, 7):
+            return [
+                "SET SESSION sql_log_bin = 0",
+                f"UPDATE mysql.user SET password = PASSWORD('{password}') WHERE user = 'root'",
+                f"GRANT ALL ON *.* TO {own} IDENTIFIED BY '{password}' WITH GRANT OPTION",
+                "FLUSH PRIVILEGES",
+            ]
+        return [
+            "SET SESSION sql_log_bin = 0",
+            f"CREATE USER IF NOT EXISTS {own} IDENTIFIED BY 'not yet {password}'",
+            f"GRANT ALL ON *.* TO {own} WITH GRANT OPTION",
+            f"ALTER USER 'root'@'localhost' IDENTIFIED BY '{password}'",
+            f"ALTER USER {own} IDENTIFIED BY '{password}'",
+        ]

@@ -64,10 +64,12 @@ filename = {text(str(self.folder / "server.log"))}
 """)
 
     def account_sql(self) -> Sequence[str]:
+        own, password = f"'{USER}'@'%'", self._password
         return [
             _SAFE_POINT,
             "SET GLOBAL local_infile = ON",
-            f"CREATE USER IF NOT EXISTS '{USER}'@'%' IDENTIFIED BY '{self._password}'",
-            f"GRANT ALL ON *.* TO '{USER}'@'%' WITH GRANT OPTION",
-            f"ALTER USER 'root'@'%' IDENTIFIED BY '{self._password}'",
+            f"CREATE USER IF NOT EXISTS {own} IDENTIFIED BY 'not yet {password}'",
+            f"GRANT ALL ON *.* TO {own} WITH GRANT OPTION",
+            f"ALTER USER 'root'@'%' IDENTIFIED BY '{password}'",
+            f"ALTER USER {own} IDENTIFIED BY '{password}'",
         ]

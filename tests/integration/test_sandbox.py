@@ -107,6 +107,7 @@ def test_target_reads_the_past(servers: Sandbox) -> None:
         cursor.execute("CREATE DATABASE sandbox_past")
         cursor.execute("CREATE TABLE sandbox_past.t (id INT PRIMARY KEY)")
         cursor.execute("INSERT INTO sandbox_past.t VALUES (1)")
+        cursor.execute("SELECT SLEEP(0.01)")  # AS OF is by the millisecond
         cursor.execute("BEGIN")
         cursor.execute("SELECT @@tidb_current_ts")
         ((moment,),) = cursor.fetchall()
@@ -114,6 +115,10 @@ def test_target_reads_the_past(servers: Sandbox) -> None:
         cursor.execute("DELETE FROM sandbox_past.t")
         cursor.execute(f"SELECT id FROM sandbox_past.t AS OF TIMESTAMP TIDB_PARSE_TSO({moment})")
         assert cursor.fetchall() == ((1,),)
+        cursor.execute(f"SET @@tidb_snapshot = '{moment}'")
+        cursor.execute("SELECT id FROM sandbox_past.t")
+        assert cursor.fetchall() == ((1,),)
+        cursor.execute("SET @@tidb_snapshot = ''")
         cursor.execute("DROP DATABASE sandbox_past")
 
 
@@ -174,6 +179,13 @@ def test_server_of_a_killed_up_is_found_again(box: Sandbox) -> None:
     box.down()
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     assert not record.exists()
+
+
+def test_half_made_accounts_are_made_whole(mysql97: Server, servers: Sandbox) -> None:
+    for server in (mysql97, servers.sources[0], servers.target):
+        query(server, "DROP USER 'migrator'@'%'")
+        server.wait_ready()
+        assert "ON *.* TO" in (grants := str(query(server, "SHOW GRANTS"))) and "WITH GRANT OPTION" in grants
 
 
 def test_taken_port_is_named_with_its_holder(box: Sandbox) -> None:

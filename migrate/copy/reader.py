@@ -1,0 +1,142 @@
+"""Reads a chunk of a shard as CSV, through MySQL Connector's C extension, unbuffered."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+from typing import Any, BinaryIO
+
+import mysql.connector
+from _mysql_connector import MySQLInterfaceError
+
+from migrate.config import Endpoint
+from migrate.copy.rowformat import RowSelect, escaped_line, settle_block
+from migrate.db import PINNED, Session
+from migrate.errors import MigrateError, classify
+
+_BLOCK = 4000  # rows joined and checked at once: large enough that the work per block vanishes
+_AUTH_NEEDS_TLS = 2061
+
+
+class Sink:
+    """Where a chunk's lines go: a file, counted and hashed on the way."""
+
+    def __init__(self, file: BinaryIO, head: bytes = b""):
+        self._file = file
+        self._head = head
+        self.restart()
+
+    def restart(self) -> None:
+        """Forgets everything written so far."""
+        self.rows = self.bytes = 0
+        self._sha = hashlib.sha256()
+        self._file.seek(0)
+        self._file.truncate()
+        if self._head:
+            self._put(self._head)
+
+    def write(self, block: bytes, rows: int) -> None:
+        """Appends lines."""
+        self.rows += rows
+        self._put(block)
+
+    def _put(self, data: bytes) -> None:
+        self.bytes += len(data)
+        self._sha.update(data)
+        self._file.write(data)
+
+    @property
+    def sha256(self) -> str:
+        return self._sha.hexdigest()
+
+
+class ShardReader:
+    """One connection to a source that reads chunks. Errors are ServerError's subclasses."""
+
+    def __init__(self, endpoint: Endpoint):
+        self.endpoint = endpoint
+        tls = dict(endpoint.tls)
+        try:
+            self._connection = self._open(tls)
+            for statement in PINNED:
+                self._connection.cmd_query(statement)
+        except mysql.connector.Error as error:
+            raise classify(error.errno, str(error.msg), str(endpoint)) from None
+        self._raw: Any = self._connection._cmysql
+
+    def _open(self, tls: dict[str, str]) -> Any:
+        options: dict[str, Any] = {
+            "host": self.endpoint.host,
+            "port": self.endpoint.port,
+            "user": self.endpoint.user,
+            "password": self.endpoint.password,
+            "charset": "utf8mb4",
+            "use_pure": False,
+            "raw": True,
+            "autocommit": True,
+            "connection_timeout": 10,
+            "ssl_disabled": not tls,
+            **tls,
+        }
+        try:
+            return mysql.connector.connect(**options)
+        except mysql.connector.Error as error:
+            # caching_sha2_password asks for TLS unless the server has the account in its cache; a Session can put it
+            # there without TLS, by the server's public key.
+            if error.errno != _AUTH_NEEDS_TLS or tls:
+                raise
+            Session(self.endpoint).close()
+            return mysql.connector.connect(**options)
+
+    def read(self, select: RowSelect, source: str, sink: Sink) -> None:
+        """Writes the rows of `source` (a FROM clause with its WHERE) to the sink."""
+        if select.fast is None or not self._read_fast(select, source, sink):
+            self._read_exact(select, source, sink)
+
+    def _read_fast(self, select: RowSelect, source: str, sink: Sink) -> bool:
+        sink.restart()
+        for rows in self._blocks(f"SELECT {select.fast} FROM {source}"):
+            lines = [row[0] for row in rows]
+            if None in lines:  # CONCAT over max_allowed_packet
+                self._drop()
+                return False
+            lines.append(b"")
+            block = settle_block(b"\n".join(lines), len(rows), select.quoted)
+            if block is None:
+                self._drop()
+                return False
+            sink.write(block, len(rows))
+        return True
+
+    def _read_exact(self, select: RowSelect, source: str, sink: Sink) -> None:
+        sink.restart()
+        line = escaped_line(select.bare)
+        width = len(select.exact)
+        for rows in self._blocks(f"SELECT {', '.join(select.exact)} FROM {source}"):
+            if len(rows[0]) != width:
+                raise MigrateError(f"{source}: expected {width} columns, got {len(rows[0])}")
+            lines = [line(row) for row in rows]
+            lines.append(b"")
+            sink.write(b"\n".join(lines), len(rows))
+
+    def _blocks(self, sql: str) -> Iterator[list[tuple[Any, ...]]]:
+        fetch = self._raw.fetch_row
+        try:
+            self._raw.query(sql.encode(), raw=True, buffered=False, raw_as_string=False)
+            rows = iter(fetch, None)
+            while block := list(islice(rows, _BLOCK)):
+                yield block
+            self._raw.free_result()
+        except MySQLInterfaceError as error:
+            raise classify(error.errno, str(error.msg), str(self.endpoint)) from None
+
+    def _drop(self) -> None:
+        """Ends a half-read result: the connection would have to read it to its end otherwise."""
+        self._raw.free_result()
+
+    def close(self) -> None:
+        """Closes; never fails."""
+        with suppress(mysql.connector.Error, MySQLInterfaceError):
+            self._connection.close()

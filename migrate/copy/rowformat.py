@@ -1,0 +1,119 @@
+"""The CSV of a row, made by the source server where that is safe, and here where it isn't.
+
+Fields stand in double quotes unless their type can't hold a special character; a quote or a backslash inside is
+escaped by a backslash; NULL is \\N without quotes. Dumpling writes the same, Lightning and IMPORT INTO read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from migrate.model import FLOATS, INTEGERS, TIMES, Column, Interleave, TableDef, quote
+
+_BARE = INTEGERS | FLOATS | TIMES | {"decimal"}
+_INLINE = frozenset({"char", "varchar", "tinytext", "text", "enum", "set"})
+_UTF8 = frozenset({"utf8", "utf8mb3", "utf8mb4", "ascii"})
+
+# What the server writes for NULL in a fast row. No UTF-8 text holds this byte, and every field that can be NULL
+# is quoted if it isn't, so counting quotes and marks proves that a block holds nothing else that is special.
+NULL_MARK = b"\xff"
+
+
+@dataclass(frozen=True)
+class RowSelect:
+    """How to select rows of a shard.
+
+    columns: names, as the CSV's header has them; fast: one SQL expression that yields a whole line, None where
+    a column forbids it; quoted: how many fields of a fast line stand in quotes; exact: an expression a column;
+    bare: per column, whether its text goes without quotes.
+    """
+
+    columns: tuple[str, ...]
+    fast: str | None
+    quoted: int
+    exact: tuple[str, ...]
+    bare: tuple[bool, ...]
+
+
+def row_select(definition: TableDef, remap: dict[str, Interleave]) -> RowSelect:
+    """The selection for a table of that shape, key columns interleaved as `remap` says."""
+    columns = definition.stored_columns
+    exact = tuple(_value(c, remap.get(c.name)) for c in columns)
+    fast = None
+    if all(c.type in _BARE or c.type in _INLINE for c in columns):
+        fast = _line(columns, exact)
+    return RowSelect(
+        columns=tuple(c.name for c in columns),
+        fast=fast,
+        quoted=sum(c.nullable or c.type not in _BARE for c in columns),
+        exact=exact,
+        bare=tuple(c.type in _BARE for c in columns),
+    )
+
+
+def _value(column: Column, interleave: Interleave | None) -> str:
+    """The expression whose text is the column's exact value."""
+    name = quote(column.name)
+    if interleave:
+        return f"({name} * {1 << interleave.bits} + {interleave.number})"
+    if column.type in FLOATS:  # FLOAT prints six digits; as a DOUBLE product it prints all, and -0 stays -0
+        return f"{name} * 1e0"
+    if column.charset is not None and column.charset not in _UTF8:
+        return f"CONVERT({name} USING utf8mb4)"
+    return name
+
+
+def _line(columns: Sequence[Column], values: Sequence[str]) -> str:
+    arguments: list[str] = ["_binary''"]  # bytes: no conversion of charsets, no mix of collations
+    text = ""
+    for i, (column, value) in enumerate(zip(columns, values, strict=True)):
+        text += "," if i else ""
+        if column.nullable:
+            arguments += [f"'{text}'"] * bool(text)
+            arguments.append(f"IFNULL(CONCAT(_binary'\"', {value}, '\"'), _binary X'{NULL_MARK.hex()}')")
+            text = ""
+        elif column.type in _BARE:
+            arguments += [f"'{text}'"] * bool(text)
+            arguments.append(value)
+            text = ""
+        else:
+            arguments += [f"'{text}\"'", value]
+            text = '"'
+    arguments += [f"'{text}'"] * bool(text)
+    return f"CONCAT({', '.join(arguments)})"
+
+
+def settle_block(block: bytes, rows: int, quoted: int) -> bytes | None:
+    """A block of fast lines as CSV, or None if a field holds a special character and must be escaped.
+
+    A quote inside a field makes one quote too many; a stray NULL mark makes two too few expected; both only move
+    the sum in the same direction, so the equation holds only where there is neither.
+    """
+    if b"\\" in block:
+        return None
+    nulls = block.count(NULL_MARK)
+    if block.count(b'"') != 2 * (rows * quoted - nulls):
+        return None
+    return block.replace(NULL_MARK, b"\\N") if nulls else block
+
+
+def escaped_line(bare: Sequence[bool]) -> Callable[[Sequence[bytes | None]], bytes]:
+    """A function from a row's raw values to its line, without the line's end."""
+
+    def field(value: bytes | None, is_bare: bool) -> bytes:
+        if value is None:
+            return b"\\N"
+        if is_bare:
+            return value
+        return b'"' + value.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
+
+    def line(row: Sequence[bytes | None]) -> bytes:
+        return b",".join(map(field, row, bare))
+
+    return line
+
+
+def header(columns: Sequence[str]) -> bytes:
+    """The CSV's first line, with its end."""
+    return b",".join(b'"' + c.replace("\\", "\\\\").replace('"', '\\"').encode() + b'"' for c in columns) + b"\n"

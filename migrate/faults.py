@@ -1,0 +1,49 @@
+"""Named points where tests stop, kill or break the toolkit. No-ops unless MIGRATE_FAULT names one.
+
+MIGRATE_FAULT is `point:action` or `point:action:N`; the action is taken at the Nth passage (1 if not given)
+of any process. Actions: kill (SIGKILL of the process that passes), killall (of its whole process group),
+raise (a MigrateError).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+
+from migrate.errors import MigrateError
+
+POINTS = (
+    "after_position_captured",
+    "after_shard_planned",
+    "after_chunk_claimed",
+    "after_chunk_read",
+    "after_chunk_loaded",
+    "after_chunk_commit",
+    "after_file_written",
+    "before_manifest_saved",
+    "before_finish",
+)
+
+_passed: Counter[str] = Counter()
+
+
+def fault_point(name: str) -> None:
+    """Passes through the point of that name."""
+    armed = os.environ.get("MIGRATE_FAULT")
+    if not armed:
+        return
+    point, action, *count = armed.split(":")
+    if point != name:
+        return
+    _passed[name] += 1
+    if _passed[name] != int(count[0] if count else 1):
+        return
+    if action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif action == "killall":
+        os.killpg(0, signal.SIGKILL)
+    elif action == "raise":
+        raise MigrateError(f"fault injected at {name}")
+    else:
+        raise MigrateError(f"MIGRATE_FAULT: unknown action {action!r}")

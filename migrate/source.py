@@ -1,0 +1,48 @@
+"""The source side as a whole: the catalogue of all instances, and the merged tables that it makes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from migrate.catalog import read_catalog
+from migrate.config import Config, Endpoint
+from migrate.db import Session, connect
+from migrate.model import MergedTable
+from migrate.position import Position, capture
+from migrate.routes import Routing, resolve
+
+T = TypeVar("T")
+
+
+def on_every_instance(config: Config, work: Callable[[Session, Endpoint], T]) -> dict[str, T]:
+    """Does the work on every instance at once, each with a session of its own; results by instance name."""
+
+    def one(endpoint: Endpoint) -> T:
+        with connect(endpoint, patience_s=config.run.patience_s) as session:
+            return work(session, endpoint)
+
+    with ThreadPoolExecutor(len(config.sources)) as pool:
+        return dict(zip((s.name for s in config.sources), pool.map(one, config.sources), strict=True))
+
+
+def read_routing(config: Config) -> Routing:
+    """What the instances hold now, sent through the routes."""
+    catalogs = on_every_instance(config, lambda session, endpoint: read_catalog(session, endpoint.name))
+    return resolve(config, [table for catalog in catalogs.values() for table in catalog])
+
+
+def capture_positions(config: Config) -> dict[str, Position]:
+    """The position of every instance now."""
+    return on_every_instance(config, lambda session, endpoint: capture(session, endpoint.name))
+
+
+def fingerprint(tables: Sequence[MergedTable]) -> str:
+    """A SHA-256 over what the chunks of a copy depend on: targets, shards in order, shapes, interleaving."""
+    facts = [
+        (str(t.target), [(str(s.shard), repr(s.definition), sorted(t.remap(s.shard).items())) for s in t.shards])
+        for t in tables
+    ]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()

@@ -125,9 +125,7 @@ def _accounts(workload: Workload, weights: list[float], rows: int, rng: np.rando
     names = list(spec.currencies)
     shares = normal(spec.currencies.values())
     counts = [max(2 * len(names), round(rows / spec.entries_each * w)) for w in weights]
-    currencies = [
-        c for n in counts for c in (*names, *names, *rng.choice(names, n - 2 * len(names), p=shares))
-    ]
+    currencies = [c for n in counts for c in (*names, *names, *rng.choice(names, n - 2 * len(names), p=shares))]
     shard = np.repeat(np.arange(shards, dtype=np.int64), counts)
     number = np.concatenate([np.arange(n, dtype=np.int64) for n in counts])
     first = int(Snowflake(0).take(np.array([workload.postings.begins_ms - _DAY_MS]))[0]) // shards * shards

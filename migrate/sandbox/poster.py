@@ -1,0 +1,129 @@
+"""Commits jobs on the shards as an application would: with row locks, retries, and no leg left behind."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Literal
+
+from migrate.config import Endpoint
+from migrate.db import Session, connect
+from migrate.errors import MigrateError, OutcomeUnknown, ServerError, TryAgain
+from migrate.model import quote
+from migrate.sandbox.jobs import Job, Part, Row
+from migrate.sandbox.workload import Workload
+
+Outcome = Literal["posted", "failed", "in_transit"]
+_DUPLICATE = 1062
+_TRIES = 5
+
+
+class Poster:
+    """Posts for one thread. `give_up` ends even the retries of a posting that is half in."""
+
+    def __init__(self, workload: Workload, give_up: threading.Event, on_error: Callable[[str], None]):
+        self._account, self._entry = workload.ledger.role.account, workload.ledger.role.entry
+        self._account_table, self._entry_table = workload.account_table, workload.entry_table
+        self._give_up, self._on_error = give_up, on_error
+        self._sessions: dict[Endpoint, Session] = {}
+
+    def post(self, job: Job) -> Outcome:
+        """Commits part by part. If the first fails, nothing is posted; the others are tried until they are in."""
+        first, *rest = job.parts
+        if not self._begin(first):
+            return "failed"
+        return "posted" if all([self._insist(part) for part in rest]) else "in_transit"
+
+    def close(self) -> None:
+        """Closes the connections."""
+        while self._sessions:
+            self._sessions.popitem()[1].close()
+
+    def _begin(self, part: Part) -> bool:
+        """True once the part is in, False if it is certain that it isn't."""
+        for _ in range(_TRIES):
+            try:
+                self._commit(part)
+                return True
+            except OutcomeUnknown as error:
+                self._note(part, error)
+                return self._insist(part, perhaps=True)
+            except TryAgain as error:
+                self._note(part, error)
+            except MigrateError as error:
+                self._note(part, error)
+                return False
+        return False
+
+    def _insist(self, part: Part, perhaps: bool = False) -> bool:
+        """Tries until the part is in, or until giving up. `perhaps`: an earlier try may have put it in."""
+        while True:
+            try:
+                self._commit(part)
+                return True
+            except MigrateError as error:
+                if perhaps and isinstance(error, ServerError) and error.number == _DUPLICATE:
+                    return True
+                perhaps = perhaps or isinstance(error, OutcomeUnknown)
+                self._note(part, error)
+            if self._give_up.wait(0.05):
+                return False
+
+    def _commit(self, part: Part) -> None:
+        """One transaction: lock the accounts in the order of their ids, change them, insert the rows."""
+        session = self._session(part.place.source)
+        with session.transaction():
+            if part.legs:
+                self._apply(session, part)
+            if part.row:
+                _insert(session, part.place.table(part.table), [part.row])
+
+    def _apply(self, session: Session, part: Part) -> None:
+        role, table = self._account, part.place.table(self._account_table)
+        counts = quote(role.sequence) if role.sequence else "0"
+        ids = sorted({leg.account for leg in part.legs})
+        held = {
+            id: (balance, sequence)
+            for id, balance, sequence in session.query(
+                f"SELECT {quote(role.id)}, {quote(role.balance)}, {counts} FROM {table} "
+                f"WHERE {quote(role.id)} IN ({', '.join(map(str, ids))}) ORDER BY {quote(role.id)} FOR UPDATE"
+            )
+        }
+        if len(held) < len(ids):
+            raise MigrateError(f"{table}: an account is gone")
+        entries = []
+        for leg in part.legs:
+            before, sequence = held[leg.account]
+            after = before + leg.change
+            held[leg.account] = after, sequence + 1
+            entries.append(leg.entry | self._applied(str(before), str(after), str(sequence + 1)))
+        for id, (balance, sequence) in held.items():
+            number = f", {quote(role.sequence)} = {sequence}" if role.sequence else ""
+            session.execute(
+                f"UPDATE {table} SET {quote(role.balance)} = {balance}{number} WHERE {quote(role.id)} = {id}"
+            )
+        _insert(session, part.place.table(self._entry_table), entries)
+
+    def _applied(self, before: str, after: str, sequence: str) -> Row:
+        role = self._entry
+        values = {role.balance_before: before, role.balance_after: after, role.sequence: sequence}
+        return {column: value for column, value in values.items() if column}
+
+    def _session(self, source: Endpoint) -> Session:
+        if source not in self._sessions:
+            self._sessions[source] = connect(source)
+        return self._sessions[source]
+
+    def _note(self, part: Part, error: MigrateError) -> None:
+        """Counts the error. The next try has a new connection, so that nothing of this one's transaction lives on."""
+        self._on_error(f"{part.place.source.name}: {error.message if isinstance(error, ServerError) else error}")
+        if not isinstance(error, TryAgain) and part.place.source in self._sessions:
+            self._sessions.pop(part.place.source).close()
+
+
+def _insert(session: Session, table: str, rows: list[Row]) -> None:
+    one = f"({', '.join(['%s'] * len(rows[0]))})"
+    session.execute(
+        f"INSERT INTO {table} ({', '.join(map(quote, rows[0]))}) VALUES {', '.join([one] * len(rows))}",
+        [value for row in rows for value in row.values()],
+    )

@@ -1,0 +1,313 @@
+"""A seeded ledger obeys its invariants, and goes on to while traffic posts to it; asked of the shards in plain SQL."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from migrate.config import Endpoint, load_config
+from migrate.db import Session, connect
+from migrate.errors import ConfigError
+from migrate.packs import pack_dir
+from migrate.sandbox import Sandbox
+from migrate.sandbox.layout import drop_schemas, find_layout
+from migrate.sandbox.seed import SeedReport, seed
+from migrate.sandbox.traffic import Traffic, TrafficReport, run_traffic
+from migrate.sandbox.workload import load_workload
+
+COMMAND = """
+import click
+from migrate.command import CommandGroup
+from migrate.sandbox.workload_cli import seed, traffic
+@click.group(cls=CommandGroup)
+def main(**options): pass
+main.add_command(seed)
+main.add_command(traffic)
+main()
+"""
+
+
+@pytest.fixture
+def sources(servers: Sandbox) -> tuple[Endpoint, ...]:
+    return load_config(servers.config).sources
+
+
+@pytest.fixture
+def pack(tmp_path: Path, sources: tuple[Endpoint, ...]) -> Iterator[str]:
+    """The payment pack with database names of its own, dropped at the end."""
+    folder = tmp_path / "pack"
+    shutil.copytree(pack_dir("payment"), folder)
+    workload = folder / "workload.toml"
+    workload.write_text(workload.read_text("utf-8").replace("payment_{:02d}", "seedtest_{:02d}"), "utf-8")
+    yield str(folder)
+    drop_schemas(load_workload(str(folder)).topology, sources)
+
+
+def broken_rules(sources: Sequence[Endpoint], pack: str) -> dict[str, list[Any]]:
+    """The offending rows of every rule of the payment ledger, over all shards; what holds isn't in it."""
+    layout = find_layout(load_workload(pack), sources)
+    found: dict[str, list[Any]] = defaultdict(list)
+    legs: dict[tuple[int, str], dict[str, Decimal]] = defaultdict(lambda: {"D": Decimal(0), "C": Decimal(0)})
+    vouchers: dict[int, tuple[Decimal, str, int]] = {}
+    orders: dict[int, Decimal] = {}
+    refunds: dict[int, Decimal] = defaultdict(Decimal)
+    documents: list[tuple[Any, ...]] = []
+    told: Counter[int] = Counter()
+    ids: Counter[tuple[str, int]] = Counter()
+    keys: Counter[tuple[str, str]] = Counter()
+    sessions: dict[Endpoint, Session] = {s: connect(s) for s in sources}
+    for place in layout:
+        session, n = sessions[place.source], len(layout)
+        a, e, v, o, r = (place.table(f"payment.{t}") for t in
+                         ("account", "account_entry", "voucher", "payment_order", "refund"))  # fmt: skip
+
+        def rule(name: str, sql: str, session: Session = session) -> None:
+            if rows := session.query(sql + " LIMIT 5"):
+                found[name].extend(rows)
+
+        signed = "SUM(IF(e.direction = 'C', e.amount, -e.amount))"
+        rule("balance", f"SELECT a.id FROM {a} a LEFT JOIN {e} e ON e.account_id = a.id GROUP BY a.id "
+             f"HAVING MAX(a.balance) <> MAX(a.opening_balance) + COALESCE({signed}, 0)")  # fmt: skip
+        rule("sequence", f"SELECT a.id FROM {a} a LEFT JOIN {e} e ON e.account_id = a.id GROUP BY a.id "
+             "HAVING COUNT(e.seq) <> MAX(a.entry_seq) OR COALESCE(MAX(e.seq), 0) <> MAX(a.entry_seq)")  # fmt: skip
+        rule("step", f"SELECT id FROM {e} WHERE balance_after <> balance_before + IF(direction = 'C', amount, -amount)")
+        rule("continuity", f"SELECT x.id FROM {e} x JOIN {e} y ON y.account_id = x.account_id AND y.seq = x.seq + 1 "
+             "WHERE y.balance_before <> x.balance_after")  # fmt: skip
+        rule("first", f"SELECT e.id FROM {e} e JOIN {a} a ON a.id = e.account_id "
+             "WHERE e.seq = 1 AND e.balance_before <> a.opening_balance")  # fmt: skip
+        rule("last", f"SELECT e.id FROM {e} e JOIN {a} a ON a.id = e.account_id "
+             "WHERE e.seq = a.entry_seq AND e.balance_after <> a.balance")  # fmt: skip
+        rule("no account", f"SELECT e.id FROM {e} e LEFT JOIN {a} a ON a.id = e.account_id WHERE a.id IS NULL")
+        rule("currency", f"SELECT e.id FROM {e} e JOIN {a} a ON a.id = e.account_id WHERE a.currency <> e.currency")
+        rule("negative", f"SELECT id FROM {a} WHERE balance < 0 OR opening_balance < 0")
+        rule("amount", f"SELECT id FROM {e} WHERE amount <= 0")
+        rule("sharding", f"SELECT id FROM {a} WHERE id % {n} <> {place.number}")
+        rule("sharding", f"SELECT id FROM {v} WHERE debit_account_id % {n} <> {place.number}")
+        rule("sharding", f"SELECT id FROM {o} WHERE id % {n} <> {place.number}")
+        rule("sharding", f"SELECT id FROM {r} WHERE order_id % {n} <> {place.number}")
+        for voucher, currency, direction, total, count in session.query(
+            f"SELECT voucher_id, currency, direction, SUM(amount), COUNT(*) FROM {e} GROUP BY 1, 2, 3"
+        ):
+            legs[voucher, currency][direction] += total
+            told[voucher] += count
+        for id, amount, currency, count in session.query(f"SELECT id, amount, currency, legs FROM {v}"):
+            vouchers[id] = amount, currency, count
+        orders.update(session.query(f"SELECT id, amount FROM {o}"))
+        for order, amount in session.query(f"SELECT order_id, amount FROM {r}"):
+            refunds[order] += amount
+        for name, table in (("account", a), ("entry", e), ("voucher", v), ("order", o), ("refund", r)):
+            ids.update((name, id) for (id,) in session.query(f"SELECT id FROM {table}"))
+            if name != "account":
+                keys.update((name, key) for (key,) in session.query(f"SELECT idempotency_key FROM {table}"))
+        for table in (o, r):
+            documents += session.query(f"SELECT voucher_id, amount FROM {table}")
+    rules = {
+        "debit = credit": [k for k, sums in legs.items() if sums["D"] != sums["C"]],
+        "voucher amount": [k for k, s in legs.items() if vouchers.get(k[0], (None,))[0] != s["D"]],
+        "legs": [id for id, (_, _, count) in vouchers.items() if count != told[id]],
+        "document": [id for id, amount in documents if vouchers.get(id, (None,))[0] != amount],
+        "orphans": list(set(told) ^ set(vouchers)),
+        "refunds": [order for order, total in refunds.items() if total > orders.get(order, 0)],
+        "id twice": [k for k, count in ids.items() if count > 1],
+        "key twice": [k for k, count in keys.items() if count > 1],
+    }
+    for session in sessions.values():
+        session.close()
+    return dict(found) | {name: rows[:5] for name, rows in rules.items() if rows}
+
+
+def lost_postings(sources: Sequence[Endpoint], pack: str, journal: Path) -> tuple[int, list[int]]:
+    """How many postings the journal acknowledges, and the ids of entries that it has and the shards haven't."""
+    layout = find_layout(load_workload(pack), sources)
+    held: dict[int, tuple[int, Decimal]] = {}
+    for place in layout:
+        with connect(place.source) as session:
+            for id, account, change in session.query(
+                "SELECT id, account_id, IF(direction = 'C', amount, -amount) "
+                f"FROM {place.table('payment.account_entry')}"
+            ):
+                held[id] = account, change
+    records = [json.loads(line) for line in journal.read_text().splitlines()]
+    entries = [e for record in records for e in record["entries"]]
+    return len(records), [e["id"] for e in entries if held.get(e["id"]) != (e["account"], Decimal(e["change"]))]
+
+
+def test_a_seeded_ledger_obeys_every_rule(sources: tuple[Endpoint, ...], pack: str) -> None:
+    report: SeedReport = seed(sources, pack, 20_001)
+    assert report.rows["payment.account_entry"] == 20_001
+    assert (report.schemas, report.shards) == (4, 8)
+    assert report.rows["payment.payment_order"] > 1000 and report.rows["payment.refund"] > 300
+    assert broken_rules(sources, pack) == {}
+    counted: Counter[str] = Counter()
+    for place in find_layout(load_workload(pack), sources):
+        with connect(place.source) as session:
+            for table in report.rows:
+                counted[table] += session.value(f"SELECT COUNT(*) FROM {place.table(table)}")
+            assert session.value(f"SELECT COUNT(*) FROM {place.table('payment.account')} WHERE name LIKE '%%𠮷%%'") > 0
+    assert dict(counted) == report.rows
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "rules"),
+    [
+        ("account", "UPDATE {} SET balance = balance + 0.0001 LIMIT 1", {"balance", "last"}),
+        ("account_entry", "DELETE FROM {} WHERE seq = 2 LIMIT 1", {"sequence", "debit = credit", "legs", "balance"}),
+        ("account_entry", "UPDATE {} SET amount = amount + 1 WHERE seq = 1 LIMIT 1", {"step", "debit = credit"}),
+        ("voucher", "DELETE FROM {} WHERE kind = 'PAY' LIMIT 1", {"orphans", "document"}),
+        ("refund", "UPDATE {} SET amount = amount + 1000 LIMIT 1", {"refunds"}),
+    ],
+)
+def test_the_rules_find_what_is_broken(
+    sources: tuple[Endpoint, ...], pack: str, table: str, change: str, rules: set[str]
+) -> None:
+    seed(sources, pack, 1000)
+    place = find_layout(load_workload(pack), sources)[1]
+    with connect(place.source) as session:
+        assert session.execute(change.format(place.table(f"payment.{table}"))) == 1
+    assert rules <= set(broken_rules(sources, pack))
+
+
+def test_the_same_numbers_make_the_same_ledger(sources: tuple[Endpoint, ...], pack: str) -> None:
+    def checksums() -> list[Any]:
+        found = []
+        for place in find_layout(load_workload(pack), sources):
+            with connect(place.source) as session:
+                tables = ", ".join(place.table(t) for t in load_workload(pack).columns)
+                found += session.query(f"CHECKSUM TABLE {tables}")
+        return found
+
+    seed(sources, pack, 4000)
+    first = checksums()
+    seed(sources, pack, 4000, force=True)
+    assert checksums() == first
+    seed(sources, pack, 4000, seed=2, force=True)
+    assert checksums() != first
+
+
+def test_seeding_twice_is_refused_without_force(sources: tuple[Endpoint, ...], pack: str) -> None:
+    seed(sources, pack, 100)
+    with pytest.raises(ConfigError, match=r"m1 already holds seedtest_\d\d: --force"):
+        seed(sources, pack, 100)
+    assert broken_rules(sources, pack) == {}
+
+
+def test_totals_and_skew_shape_the_ledger(sources: tuple[Endpoint, ...], pack: str) -> None:
+    report = seed(sources, pack, 10_000, schemas=5, tables=12, skew=0.9)
+    assert (report.schemas, report.shards) == (5, 12)
+    layout = find_layout(load_workload(pack), sources)
+    assert sorted(Counter(p.schema for p in layout).values()) == [2, 2, 2, 3, 3]
+    assert sorted(Counter(p.source.name for p in layout).values()) in ([5, 7], [6, 6])
+    with connect(layout[0].source) as session:
+        hot = session.value(f"SELECT COUNT(*) FROM {layout[0].table('payment.account_entry')}")
+    assert 8_800 < hot < 9_200
+    assert broken_rules(sources, pack) == {}
+
+
+def test_traffic_keeps_the_ledger_whole(sources: tuple[Endpoint, ...], pack: str, tmp_path: Path) -> None:
+    seed(sources, pack, 2000)
+    journal = tmp_path / "journal.jsonl"
+    report: TrafficReport = run_traffic(sources, pack, 200, 4, workers=4, journal=journal)
+    assert (report.failed, report.in_transit) == (0, ())
+    assert 400 < report.posted <= 820 and report.p50_ms > 0
+    assert broken_rules(sources, pack) == {}
+    assert lost_postings(sources, pack, journal) == (report.posted, [])
+    assert {json.loads(line)["action"] for line in journal.open()} == {"TRANSFER", "PAY", "REFUND"}
+
+
+def test_killed_connections_lose_nothing(sources: tuple[Endpoint, ...], pack: str, tmp_path: Path) -> None:
+    seed(sources, pack, 2000)
+    journal = tmp_path / "journal.jsonl"
+    with Traffic(sources, pack, 300, workers=4, journal=journal) as traffic:
+        for _ in range(15):
+            traffic.wait(0.2)
+            for source in sources:
+                with connect(source) as session:
+                    for row in session.query("SHOW PROCESSLIST"):
+                        if row[0] != session.connection_id and row[4] != "Binlog Dump":
+                            kill_quietly(session, row[0])
+        report = traffic.stop()
+    assert report.errors and report.posted > 100 and report.in_transit == ()
+    assert broken_rules(sources, pack) == {}
+    assert lost_postings(sources, pack, journal) == (report.posted, [])
+
+
+def kill_quietly(session: Session, id: int) -> None:
+    try:
+        session.execute(f"KILL {id}")
+    except Exception as error:
+        assert "Unknown thread" in str(error)
+
+
+def start_traffic(servers: Sandbox, pack: str, folder: Path, *options: str) -> subprocess.Popen[bytes]:
+    """The real command, posting already."""
+    config = folder / "config.toml"
+    shutil.copy(servers.config, config)
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, "-c", str(config), "traffic", "--pack", pack, "--tps", "400", *options],
+        stdout=subprocess.PIPE,
+    )
+    journal = folder / "traffic.jsonl"
+    deadline = time.monotonic() + 30
+    while not (journal.exists() and journal.stat().st_size > 10_000):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("options", "code"), [((), 0), (("--seconds", "600"), 130)])
+def test_a_stop_by_signal_leaves_no_posting_half_in(
+    servers: Sandbox, sources: tuple[Endpoint, ...], pack: str, tmp_path: Path, number: int, options: tuple[str, ...],
+    code: int,
+) -> None:  # fmt: skip
+    seed(sources, pack, 1000)
+    process = start_traffic(servers, pack, tmp_path, "--json", *options)
+    process.send_signal(number)
+    output = process.communicate(timeout=30)[0]
+    assert process.returncode == code
+    report = json.loads(output)
+    assert report["posted"] > 0 and report["in_transit"] == []
+    assert broken_rules(sources, pack) == {}
+    assert lost_postings(sources, pack, tmp_path / "traffic.jsonl") == (report["posted"], [])
+
+
+def test_a_kill_loses_nothing_acknowledged(
+    servers: Sandbox, sources: tuple[Endpoint, ...], pack: str, tmp_path: Path
+) -> None:
+    seed(sources, pack, 1000)
+    process = start_traffic(servers, pack, tmp_path)
+    process.kill()
+    process.communicate()
+    time.sleep(0.5)  # the server may still be at the last statement that it was sent
+    count, lost = lost_postings(sources, pack, tmp_path / "traffic.jsonl")
+    assert count > 0 and lost == []
+    in_transit = {"debit = credit", "legs", "orphans", "document"}
+    assert set(broken_rules(sources, pack)) <= in_transit
+
+
+def test_commands_say_what_is_missing(servers: Sandbox, sources: tuple[Endpoint, ...], pack: str) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", COMMAND, "-c", str(servers.config), *arguments, "--pack", pack]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    missing = run("traffic", "--seconds", "1")
+    assert missing.returncode == 2 and "run the seed command first" in missing.stderr
+    made = run("seed", "--rows", "500", "--json")
+    assert made.returncode == 0 and json.loads(made.stdout)["rows"]["payment.account_entry"] == 500
+    again = run("seed", "--rows", "500")
+    assert again.returncode == 2 and "--force" in again.stderr
+    assert not re.search(r"mysql://", made.stderr + again.stderr + missing.stderr)
+    posted = run("traffic", "--tps", "50", "--seconds", "1")
+    assert posted.returncode == 0 and "posted 5" in posted.stdout

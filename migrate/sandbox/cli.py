@@ -1,4 +1,4 @@
-"""The commands `migrate sandbox up/status/down`."""
+"""The commands `migrate sandbox`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 from migrate.command import emit, json_option
 from migrate.sandbox.sandbox import Description, Sandbox
 from migrate.sandbox.server import ServerStatus
+from migrate.sandbox.workload_cli import seed, traffic
 
 root_option = click.option(
     "--root",
@@ -21,7 +22,11 @@ root_option = click.option(
 
 @click.group()
 def sandbox() -> None:
-    """Real MySQL shards and a real TiDB on this machine."""
+    """Real MySQL shards and a real TiDB on this machine, a seeded ledger, and writers that keep posting to it."""
+
+
+sandbox.add_command(seed)
+sandbox.add_command(traffic)
 
 
 @sandbox.command()

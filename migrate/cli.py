@@ -11,7 +11,11 @@ from migrate.command import CommandGroup, emit, json_option, with_config, worker
 from migrate.config import Config
 
 
-@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=CommandGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    elsewhere={"sandbox": "migrate.sandbox.cli"},
+)
 @click.version_option(package_name="ledger-migrate")
 def cli(**_: Any) -> None:
     """Moves sharded MySQL ledgers into TiDB while money keeps moving.
@@ -96,15 +100,8 @@ def schema(config: Config, execute: bool, as_json: bool) -> None:
     emit(report.document(), report.text(), as_json)
 
 
-def _attach() -> None:
-    from migrate.sandbox.cli import sandbox
-
-    cli.add_command(sandbox)
-
-
 def main() -> None:
     """The entry point."""
-    _attach()
     cli.main(prog_name="migrate")
 
 

@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,8 +31,10 @@ def emit(document: dict[str, Any], text: str, as_json: bool) -> None:
 class CommandGroup(click.Group):
     """The top-level group: `-c FILE`, `--debug`, and one clear line for whatever goes wrong."""
 
-    def __init__(self, *args: Any, **kwargs: Any):
+    def __init__(self, *args: Any, elsewhere: dict[str, str] | None = None, **kwargs: Any):
+        """`elsewhere`: commands by name that a module of that path defines under that name, imported when called."""
         super().__init__(*args, **kwargs)
+        self._elsewhere = elsewhere or {}
         self.params += [
             click.Option(
                 ["-c", "--config", "path"],
@@ -41,6 +44,15 @@ class CommandGroup(click.Group):
             ),
             click.Option(["--debug"], is_flag=True, help="Tracebacks and debug messages."),
         ]
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *self._elsewhere])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in self._elsewhere:
+            command: click.Command = getattr(import_module(self._elsewhere[cmd_name]), cmd_name)
+            return command
+        return super().get_command(ctx, cmd_name)
 
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         debug = "--debug" in sys.argv

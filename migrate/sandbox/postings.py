@@ -98,11 +98,13 @@ class Draw:
         self._currency = _currency_weights(workload, accounts)
 
     def postings(self, times: Ints, splits: int) -> Postings:
-        """A posting for each time, of which `splits` have three legs and the rest two."""
+        """A posting for each time, of which `splits` have three legs, which a reversing one never has, the rest two."""
         spec, rng, n = self._workload.postings, self._rng, len(times)
         actions = self._workload.actions
         action = rng.choice(len(actions), n, p=_shares(actions)).astype(np.int64)
         original = _originals(actions, action)
+        too_many = np.flatnonzero(original >= 0)[: max(0, splits - np.count_nonzero(original < 0))]
+        original[too_many], action[too_many] = -1, 0
         currency = rng.choice(len(self._currency), n, p=self._currency)
         here = rng.choice(len(self._accounts.weights), n, p=self._accounts.weights)
         debit = self._pick(here, currency)

@@ -93,7 +93,7 @@ def _tables(workload: Workload, weights: list[float], rows: int, seed: int) -> _
     spec, rng, ids = workload.postings, np.random.default_rng(seed), Snowflake(0)
     accounts = _accounts(workload, weights, rows, rng)
     draw = Draw(workload, accounts, rng, ids)
-    count = int(rows / (2 + spec.split))
+    count = max(int(rows / (2 + spec.split)), -(-rows // 3))  # of two or three legs each, in all exactly `rows`
     times = spec.begins_ms + np.sort(rng.integers(0, spec.days * _DAY_MS, count))
     postings = draw.postings(times, splits=rows - 2 * count)
     legs = draw.legs(postings)

@@ -1,0 +1,91 @@
+"""The accounts whose money differs: what their entries add up to and the balance they are stored with, side by side."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from migrate.ledger import Ledger
+from migrate.model import literal, quote
+from verify.controls import Figures, Group, Measure, money, pair_of
+from verify.model import Mismatch, MismatchKind, Values
+from verify.readers import Readers
+from verify.rows import Buckets, bucketed
+from verify.tables import Pair
+
+_PASS_ROWS = 200_000  # whose accounts are in memory at a time
+
+
+def account_mismatches(readers: Readers, pairs: Sequence[Pair], ledger: Ledger) -> Iterator[Mismatch]:
+    """Every account that differs: the sums of its entries first, then its stored balances.
+
+    They are found by digests in buckets of the account, not by sums, which two wrong accounts could cancel; only
+    the accounts of bad buckets are added up and compared.
+    """
+    account, entry = ledger.role.account, ledger.role.entry
+    entries, accounts = pair_of(pairs, entry.table), pair_of(pairs, account.table)
+    amount = money(entries, entry.amount)
+
+    def side(value: str) -> str:
+        return f"CASE WHEN {quote(entry.direction)} = {literal(value)} THEN {amount} ELSE 0 END"
+
+    legs = (("debit", side(entry.debit)), ("credit", side(entry.credit)))
+    narrow = entries.narrowed((entry.account, entry.currency, entry.direction, entry.amount), (entry.account,))
+    yield from _differing(readers, Measure(narrow, (entry.account, entry.currency), legs))
+    balances = (account.balance, account.opening) if account.opening else (account.balance,)
+    narrow = accounts.narrowed((account.id, account.currency, *balances), (account.id,))
+    stored = tuple((name, money(accounts, name)) for name in balances)
+    yield from _differing(readers, Measure(narrow, (account.id, account.currency), stored))
+
+
+def _differing(readers: Readers, measure: Measure) -> Iterator[Mismatch]:
+    pair = measure.pair
+    buckets = bucketed(readers, pair, sum(t.rows for t in pair.merged.shards))
+    for chosen in buckets.passes(_PASS_ROWS):
+        sides = _figures(readers, measure, buckets, chosen)
+        for group in sorted(sides[0].keys() | sides[1].keys()):
+            source, target = (side.get(group) for side in sides)
+            if source != target:
+                yield _mismatch(measure, group, source, target)
+
+
+def _figures(
+    readers: Readers, measure: Measure, buckets: Buckets, chosen: Sequence[int]
+) -> tuple[dict[Group, Figures], dict[Group, Figures]]:
+    """What the accounts of those buckets add up to on the source and on the target."""
+    pair = measure.pair
+    inside = f" IN ({','.join(map(str, chosen))})"
+    target = measure.start(readers, None, f" WHERE {pair.on_target().bucket(buckets.number)}{inside}")
+    shards = [
+        measure.start(readers, shard, f" WHERE {pair.on_source(shard).bucket(buckets.number)}{inside}")
+        for shard in pair.merged.shards
+    ]
+    source: dict[Group, Figures] = defaultdict(Figures)
+    for shard in shards:
+        for group, figures in shard.result().items():
+            source[group] += figures
+    return source, target.result()
+
+
+def _mismatch(measure: Measure, group: Group, source: Figures | None, target: Figures | None) -> Mismatch:
+    kind: MismatchKind = "different" if source and target else "missing" if source else "extra"
+    one, other = _values(measure, source), _values(measure, target)
+    names = tuple(n for n in one or other or {} if one is None or other is None or one[n] != other[n])
+    return Mismatch(
+        measure.pair.name,
+        measure.labels(group),
+        kind,
+        names,
+        {n: one[n] for n in names} if one else None,
+        {n: other[n] for n in names} if other else None,
+    )
+
+
+def _values(measure: Measure, figures: Figures | None) -> Values | None:
+    if figures is None:
+        return None
+    values: Values = {"rows": str(figures.rows)}
+    values |= {name: format(value, "f") for name, value in zip(measure.names, figures.sums, strict=True)}
+    if measure.names == ("debit", "credit"):
+        values["net"] = format(figures.sums[1] - figures.sums[0], "f")
+    return values

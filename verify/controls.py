@@ -1,0 +1,171 @@
+"""Control totals: counts and exact sums by shard, currency, direction and day, on both sides.
+
+Sums are DECIMAL on the servers and Decimal here. Groups are formed by the exact bytes of their columns, so that no
+collation merges two of them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from decimal import Decimal, localcontext
+from typing import Any
+
+from migrate.errors import ConfigError
+from migrate.ledger import Control
+from migrate.model import INTEGERS, ShardTable, quote
+from verify.encoding import Kind, show
+from verify.model import Values
+from verify.readers import Readers
+from verify.tables import Pair
+
+Group = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a group of rows adds up to. `+` is associative and commutative, and Figures() is neutral."""
+
+    rows: int = 0
+    sums: tuple[Decimal, ...] = ()
+    low: Decimal | None = None
+    high: Decimal | None = None
+
+    def __add__(self, other: Figures) -> Figures:
+        with localcontext(prec=200):  # the default of 28 digits would round
+            sums = tuple(a + b for a, b in zip(self.sums, other.sums, strict=True)) if self.sums and other.sums else ()
+        lows = [x for x in (self.low, other.low) if x is not None]
+        highs = [x for x in (self.high, other.high) if x is not None]
+        return Figures(
+            self.rows + other.rows, sums or self.sums or other.sums, min(lows, default=None), max(highs, default=None)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ControlTotal:
+    """One group of a control on both sides; None where a side has no such row. Per shard there is no target."""
+
+    table: str
+    by: Values
+    names: tuple[str, ...]  # of the sums
+    source: Figures | None
+    target: Figures | None
+    shard: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.shard is not None or self.source == self.target
+
+    def document(self) -> dict[str, Any]:
+        sides = {"source": self._side(self.source)}
+        if self.shard is None:
+            return {"table": self.table, "by": self.by, **sides, "target": self._side(self.target), "ok": self.ok}
+        return {"table": self.table, "shard": self.shard, "by": self.by, **sides}
+
+    def _side(self, figures: Figures | None) -> dict[str, Any] | None:
+        if figures is None:
+            return None
+        keys = {"min_key": figures.low, "max_key": figures.high}
+        return {
+            "rows": figures.rows,
+            **{name: format(value, "f") for name, value in zip(self.names, figures.sums, strict=True)},
+            **{name: None if value is None else str(value) for name, value in keys.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What is added up (`sums`: name and SQL, the same on both sides), by which columns and the day of which."""
+
+    pair: Pair
+    by: tuple[str, ...]
+    sums: tuple[tuple[str, str], ...]
+    day: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.sums)
+
+    def sql(self, shard: ShardTable | None, where: str = "") -> str:
+        """One side's statement: the group's pieces, rows, smallest and largest key, sums. A shard of None is the
+        target."""
+        groups = [self.pair.piece(name, shard) for name in self.by]
+        if self.day:
+            groups.append(f"IFNULL(DATE({quote(self.day)}),'N')")
+        bounds, key = ["NULL", "NULL"], self.pair.key
+        if len(key) == 1 and self.pair.merged.definition.column(key[0]).type in INTEGERS:
+            bounds = [f"{f}({self.pair.piece(key[0], shard)})" for f in ("MIN", "MAX")]
+        columns = [*groups, "COUNT(*)", *bounds, *(f"SUM({sql})" for _, sql in self.sums)]
+        table = shard.shard.sql if shard else self.pair.merged.target.sql
+        grouped = f" GROUP BY {','.join(str(i + 1) for i in range(len(groups)))}" if groups else ""
+        return f"SELECT {', '.join(columns)} FROM {table}{where}{grouped}"
+
+    def start(self, readers: Readers, shard: ShardTable | None, where: str = "") -> Future[dict[Group, Figures]]:
+        """Starts one side's statement; it gives the figures by group. An empty table has no group."""
+        width = len(self.by) + bool(self.day)
+
+        def figures(rows: Any, low: Any, high: Any, *sums: Any) -> Figures:
+            bounds = (None if b is None else Decimal(b) for b in (low, high))
+            return Figures(int(rows), tuple(Decimal(s or 0) for s in sums), *bounds)
+
+        endpoint = readers.config.source(shard.shard.instance) if shard else readers.config.target
+        return readers.submit(
+            endpoint,
+            lambda session: {
+                tuple(v.decode() if isinstance(v, bytes) else str(v) for v in row[:width]): figures(*row[width:])
+                for row in session.query(self.sql(shard, where))
+                if row[width]
+            },
+        )
+
+    def labels(self, group: Group) -> Values:
+        """The group's values by name; a group without its day gives none."""
+        columns = [(name, self.pair.kind(name)) for name in self.by] + [("day", Kind.CLOCK)]
+        return {name: show(kind, text) for (name, kind), text in zip(columns, group, strict=False)}
+
+
+def pair_of(pairs: Sequence[Pair], table: str) -> Pair:
+    """The pair of a table that ledger.toml names. ConfigError if no route leads to it."""
+    for pair in pairs:
+        if pair.name.lower() == table.lower():
+            return pair
+    raise ConfigError(f"ledger.toml names {table}, but no route leads to it")
+
+
+def money(pair: Pair, column: str) -> str:
+    """The SQL of an amount. ConfigError if it is a float: such a sum would not be exact."""
+    if pair.kind(column) is not Kind.NUMBER:
+        raise ConfigError(f"{pair.name}: {column} is not an exact number; money is never a float")
+    return quote(column)
+
+
+def control_totals(readers: Readers, pairs: Sequence[Pair], controls: Sequence[Control]) -> list[ControlTotal]:
+    """Every group of every control, all shards together against the target; and every shard's own, without days."""
+    running = []
+    for control in controls:
+        pair = pair_of(pairs, control.table)
+        if control.day:
+            pair.kind(control.day)
+        measure = Measure(pair, control.by, tuple((n, money(pair, n)) for n in control.sums), control.day)
+        shards = [(shard, measure.start(readers, shard)) for shard in pair.merged.shards]
+        running.append((measure, measure.start(readers, None), shards))
+    found: list[ControlTotal] = []
+    for measure, target, shards in running:
+        name = measure.pair.name
+        source: dict[Group, Figures] = defaultdict(Figures)
+        for shard, future in shards:
+            own: dict[Group, Figures] = defaultdict(Figures)
+            for group, figures in future.result().items():
+                source[group] += figures
+                own[group[: len(measure.by)]] += figures
+            found += [
+                ControlTotal(name, measure.labels(group), measure.names, own[group], None, str(shard.shard))
+                for group in sorted(own)
+            ]
+        groups = sorted(source.keys() | target.result().keys())
+        found += [
+            ControlTotal(name, measure.labels(g), measure.names, source.get(g), target.result().get(g)) for g in groups
+        ]
+    return found

@@ -1,0 +1,123 @@
+"""The digest of a table's rows on one side: the statements that make it, and their results as Totals.
+
+`SUM(CRC32(MD5(text)))` is what TiDB pushes down to TiKV whole, grouped or not. The hash comes first because CRC32 alone
+is affine: two swapped balances, or one edit made in an even number of rows, would leave a sum of it as it was.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from migrate.db import Session
+from migrate.model import Column, Interleave, TableDef
+from verify.encoding import Hash, Kind, Side, finish, piece
+from verify.model import Totals
+
+Pieces = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """How one side's table is digested. `text` and `key` are the SQL of the row's text and of its key's; a table
+    without a key is identified by the whole text. `finished`: the columns that this process finishes."""
+
+    table: str
+    hash: Hash
+    text: str
+    key: str
+    finished: tuple[tuple[Kind, str], ...] = ()
+
+    def sums(self, strong: bool) -> str:
+        """The aggregates of the digest: count, sum, and a second sum that makes it 64 bits. The second's salt is the
+        hash itself: a hash of the hash."""
+        first = self.hash.sql(self.text)
+        second = f"SUM(CRC32({self.hash.sql(first)}))" if strong else "0"
+        return f"COUNT(*), SUM(CRC32({first})), {second}"
+
+    def bucket(self, buckets: int) -> str:
+        """The bucket of a row, by its key's bytes; the same on both sides."""
+        return f"CRC32({self.hash.sql(self.key)})%{buckets}"
+
+    def totals_sql(self, strong: bool = False, where: str = "") -> str:
+        return f"SELECT {self.sums(strong)} FROM {self.table}{where}"
+
+    def buckets_sql(self, buckets: int, strong: bool = False, where: str = "") -> str:
+        return f"SELECT {self.bucket(buckets)} b, {self.sums(strong)} FROM {self.table}{where} GROUP BY b"
+
+    def rows_sql(self, number: int, buckets: int, chosen: Iterable[int]) -> str:
+        """The rows of some buckets: hash of the key, `number` (whose rows they are), text, and what isn't in it."""
+        columns = ", ".join(
+            [f"{self.hash.sql(self.key)} h", str(number), self.text, *(sql for _, sql in self.finished)]
+        )
+        return f"SELECT {columns} FROM {self.table} WHERE {self.bucket(buckets)} IN ({','.join(map(str, chosen))})"
+
+    def totals(self, session: Session, strong: bool = False, where: str = "") -> Totals:
+        """The totals of the rows that `where` leaves."""
+        if not self.finished:
+            return _totals(session.one(self.totals_sql(strong, where)))
+        return self._finish(session, "0", strong, where).get(0, Totals())
+
+    def buckets(self, session: Session, buckets: int, strong: bool = False, where: str = "") -> dict[int, Totals]:
+        """The totals by bucket; a bucket without rows isn't in it."""
+        if not self.finished:
+            rows = session.query(self.buckets_sql(buckets, strong, where))
+            return {int(bucket): _totals(sums) for bucket, *sums in rows}
+        return self._finish(session, self.bucket(buckets), strong, where)
+
+    def _finish(self, session: Session, bucket: str, strong: bool, where: str) -> dict[int, Totals]:
+        columns = ", ".join([bucket, self.hash.sql(self.text), *(sql for _, sql in self.finished)])
+        found: dict[int, list[int]] = defaultdict(lambda: [0, 0, 0])
+        for number, text, *values in session.stream(f"SELECT {columns} FROM {self.table}{where}"):
+            hashed = self.hash.of(",".join((text, *self.pieces(values))))
+            sums = found[int(number)]
+            sums[0] += 1
+            sums[1] += zlib.crc32(hashed.encode())
+            if strong:
+                sums[2] += zlib.crc32(self.hash.of(hashed).encode())
+        return {number: Totals(*sums) for number, sums in found.items()}
+
+    def pieces(self, values: Iterable[Any]) -> Iterator[str]:
+        """The pieces of the columns that are finished here, from what the server gives for them."""
+        return (finish(kind, value) for (kind, _), value in zip(self.finished, values, strict=True))
+
+
+def digest_of(
+    table: str,
+    definition: TableDef,
+    columns: Iterable[tuple[str, Kind]],
+    key: Iterable[str],
+    side: Side,
+    hash_: Hash,
+    remaps: dict[str, Interleave] | None = None,
+) -> Digest:
+    """The digest of that table by those columns, in that order; `key` names those that identify a row, if any."""
+    remap = {name.lower(): value for name, value in (remaps or {}).items()}
+
+    def sql(name: str, kind: Kind) -> str:
+        column: Column = definition.column(name)
+        return piece(column, kind, side, hash_, remap.get(name.lower()))
+
+    made = [(name, kind, sql(name, kind)) for name, kind in columns]
+    text = _joined(p for _, kind, p in made if not kind.client)
+    keys = {name.lower() for name in key}
+    return Digest(
+        table,
+        hash_,
+        text,
+        _joined(p for name, _, p in made if name.lower() in keys) if keys else text,
+        tuple((kind, p) for _, kind, p in made if kind.client),
+    )
+
+
+def _joined(pieces: Iterable[str]) -> str:
+    listed = list(pieces)
+    return f"CONCAT_WS(',',{','.join(listed)})" if listed else "''"
+
+
+def _totals(sums: Iterable[Any]) -> Totals:
+    rows, first, second = (int(s or 0) for s in sums)
+    return Totals(rows, first, second)

@@ -1,0 +1,184 @@
+"""The rows that differ: buckets of the key's hash whose totals differ, then the rows of only those, merged by hash.
+
+The servers sort by the hash, both sides stream, and this process holds one hash's rows at a time: its memory grows
+with nothing. What the servers must sort is bounded by taking the bad buckets in passes.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+
+from migrate.db import Row, Session
+from verify.digest import Digest
+from verify.encoding import show
+from verify.model import Mismatch, Totals, Values
+from verify.readers import Readers
+from verify.scan import scan
+from verify.tables import Pair
+
+_BUCKET_ROWS = 256
+_MOST_BUCKETS = 1 << 16
+_PASS_ROWS = 1_000_000
+
+Pieces = tuple[str, ...]
+Found = tuple[int, Pieces]  # the shard's number (-1 is the target), and the row
+
+
+@dataclass(frozen=True, slots=True)
+class Buckets:
+    """The totals of both sides by bucket."""
+
+    number: int
+    source: dict[int, Totals]
+    target: dict[int, Totals]
+
+    @property
+    def bad(self) -> list[int]:
+        every = self.source.keys() | self.target.keys()
+        return sorted(b for b in every if self.source.get(b) != self.target.get(b))
+
+    def passes(self, most: int = _PASS_ROWS) -> Iterator[list[int]]:
+        """The bad buckets in groups of at most `most` rows, or of one bucket."""
+        group: list[int] = []
+        rows = 0
+        for bucket in self.bad:
+            here = max(self.source.get(bucket, Totals()).rows, self.target.get(bucket, Totals()).rows)
+            if group and rows + here > most:
+                yield group
+                group, rows = [], 0
+            group.append(bucket)
+            rows += here
+        if group:
+            yield group
+
+
+def bucketed(readers: Readers, pair: Pair, rows: int, strong: bool = False) -> Buckets:
+    """The totals by bucket of a table of about that many rows."""
+    number = min(_MOST_BUCKETS, max(1024, 1 << (rows // _BUCKET_ROWS).bit_length()))
+
+    def read(session: Session, digest: Digest, where: str) -> dict[int, Totals]:
+        return digest.buckets(session, number, strong, where)
+
+    scanned = scan(readers, pair, read)
+    source: dict[int, Totals] = defaultdict(Totals)
+    for _, parts in scanned.parts():
+        for part in parts:
+            for bucket, totals in part.items():
+                source[bucket] += totals
+    return Buckets(number, dict(source), scanned.target.result())
+
+
+def mismatches(readers: Readers, pair: Pair, buckets: Buckets) -> Iterator[Mismatch]:
+    """Every row that differs, by the hash of its key within a pass. The caller stops when it has enough."""
+    for chosen in buckets.passes():
+        with ExitStack() as stack:
+            sources = [
+                _stream(readers, stack, instance, sql) for instance, sql in _source_sql(pair, buckets, chosen).items()
+            ]
+            target = _stream(
+                readers, stack, None, pair.on_target().rows_sql(-1, buckets.number, chosen) + " ORDER BY h"
+            )
+            rows = heapq.merge(*sources, target, key=itemgetter(0))
+            for _, same_hash in groupby(rows, key=itemgetter(0)):
+                found = ((int(row[1]), _pieces(pair, row)) for row in same_hash)
+                yield from _by_key(pair, found) if pair.key else _by_row(pair, found)
+
+
+def _source_sql(pair: Pair, buckets: Buckets, chosen: Sequence[int]) -> dict[str, str]:
+    """Per instance one statement that gives the rows of all its shards, sorted by the hash of the key."""
+    selects: dict[str, list[str]] = defaultdict(list)
+    for number, table in enumerate(pair.merged.shards):
+        sql = pair.on_source(table).rows_sql(number, buckets.number, chosen)
+        selects[table.shard.instance].append(f"({sql})")
+    return {instance: " UNION ALL ".join(parts) + " ORDER BY h" for instance, parts in selects.items()}
+
+
+def _stream(readers: Readers, stack: ExitStack, instance: str | None, sql: str) -> Iterator[Row]:
+    """The rows of a statement of one server, which begins to work on it at once."""
+    endpoint = readers.config.source(instance) if instance is not None else readers.config.target
+    session = stack.enter_context(readers.session(endpoint))
+    stream = session.stream(sql)
+    first = readers.start(lambda: next(stream, None))
+
+    def rows() -> Iterator[Row]:
+        row = first.result()
+        if row is not None:
+            yield row
+            yield from stream
+
+    # not closed by itself: leaving early closes the session first, and nothing is fetched to the end for nothing
+    return rows()
+
+
+def _pieces(pair: Pair, row: Row) -> Pieces:
+    """All pieces of a fetched row, in the order of `pair.columns`."""
+    _, _, text, *values = row
+    inline = iter(_text(text).split(","))
+    finished = pair.on_target().pieces(values)
+    return tuple(next(finished if kind.client else inline) for _, kind in pair.columns)
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _by_key(pair: Pair, rows: Iterable[Found]) -> Iterator[Mismatch]:
+    """Compares the rows of one hash key by key: by its exact bytes, whatever the column's collation says."""
+    keys: dict[Pieces, tuple[list[Found], list[Found]]] = defaultdict(lambda: ([], []))
+    for number, row in rows:
+        keys[row[: len(pair.key)]][number < 0].append((number, row))
+    for source, target in keys.values():
+        if len(source) > 1 or len(target) > 1:
+            yield _mismatch(pair, "duplicate", source, target)
+        elif not target:
+            yield _mismatch(pair, "missing", source, target)
+        elif not source:
+            yield _mismatch(pair, "extra", source, target)
+        elif source[0][1] != target[0][1]:
+            yield _mismatch(pair, "different", source, target)
+
+
+def _by_row(pair: Pair, rows: Iterable[Found]) -> Iterator[Mismatch]:
+    """Compares how often each row occurs. Which of equal rows is one too many, nobody can say: the last it is."""
+    surplus: Counter[Pieces] = Counter()
+    where: dict[Pieces, int] = {}
+    for number, row in rows:
+        surplus[row] += 1 if number >= 0 else -1
+        if number >= 0:
+            where[row] = number
+    for row, count in surplus.items():
+        for _ in range(abs(count)):
+            if count > 0:
+                yield _mismatch(pair, "missing", [(where[row], row)], [])
+            else:
+                yield _mismatch(pair, "extra", [], [(-1, row)])
+
+
+def _mismatch(pair: Pair, kind: str, source: list[Found], target: list[Found]) -> Mismatch:
+    one = source[0][1] if source else None
+    other = target[0][1] if target else None
+    names = [
+        name
+        for i, (name, _) in enumerate(pair.columns)
+        if kind != "different" or (one is not None and other is not None and one[i] != other[i])
+    ]
+    some = one or other or ()
+    return Mismatch(
+        pair.name,
+        {name: value for name, value in _values(pair, some).items() if name in pair.key} if pair.key else None,
+        kind,  # type: ignore[arg-type]
+        tuple(names),
+        {n: v for n, v in _values(pair, one).items() if n in names} if one else None,
+        {n: v for n, v in _values(pair, other).items() if n in names} if other else None,
+        ", ".join(str(pair.merged.shards[number].shard) for number, _ in source) or None,
+    )
+
+
+def _values(pair: Pair, row: Pieces) -> Values:
+    return {name: show(kind, text) for (name, kind), text in zip(pair.columns, row, strict=True)}

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from migrate.config import Endpoint
-from migrate.db import connect
+from migrate.db import Session, connect
 from migrate.errors import ConfigError, MigrateError
 from migrate.model import quote
 from migrate.sandbox.frames import account_fields, document_fields, entry_fields, voucher_fields
@@ -200,14 +201,20 @@ def _load_piece(piece: _Piece) -> int:
     try:
         with open(handle, "wb") as file:
             file.write(tab_separated(texts))
-        with connect(piece.source) as session:
-            loaded = session.execute(
-                f"LOAD DATA LOCAL INFILE '{path}' INTO TABLE {piece.table} CHARACTER SET utf8mb4 "
-                f"({', '.join(map(quote, texts))})"
-            )
-            warnings = session.query("SHOW WARNINGS LIMIT 1")
+        session = _session(piece.source)
+        loaded = session.execute(
+            f"LOAD DATA LOCAL INFILE '{path}' INTO TABLE {piece.table} CHARACTER SET utf8mb4 "
+            f"({', '.join(map(quote, texts))})"
+        )
+        warnings = session.query("SHOW WARNINGS LIMIT 1")
     finally:
         os.unlink(path)
     if warnings or loaded != count:
         raise MigrateError(f"{piece.table}: {loaded} of {count} rows loaded; {warnings[0][2] if warnings else ''}")
     return count
+
+
+@cache
+def _session(source: Endpoint) -> Session:
+    """The one connection of this process of the pool; there are thousands of pieces where there are many shards."""
+    return connect(source)

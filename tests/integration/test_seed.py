@@ -11,10 +11,12 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from migrate.config import Endpoint, load_config
@@ -27,16 +29,7 @@ from migrate.sandbox.seed import SeedReport, seed
 from migrate.sandbox.traffic import Traffic, TrafficReport, run_traffic
 from migrate.sandbox.workload import load_workload
 
-COMMAND = """
-import click
-from migrate.command import CommandGroup
-from migrate.sandbox.workload_cli import seed, traffic
-@click.group(cls=CommandGroup)
-def main(**options): pass
-main.add_command(seed)
-main.add_command(traffic)
-main()
-"""
+COMMAND = [sys.executable, "-c", "from migrate.cli import main; main()"]
 
 
 @pytest.fixture
@@ -250,12 +243,43 @@ def kill_quietly(session: Session, id: int) -> None:
         assert "Unknown thread" in str(error)
 
 
+def test_a_crashed_server_loses_nothing(
+    servers: Sandbox, sources: tuple[Endpoint, ...], pack: str, tmp_path: Path
+) -> None:
+    seed(sources, pack, 2000)
+    journal = tmp_path / "journal.jsonl"
+    with Traffic(sources, pack, 300, workers=4, journal=journal) as traffic:
+        traffic.wait(1)
+        servers.kill("m1")
+        traffic.wait(1)
+        before = traffic.report().posted
+        servers.restart("m1")
+        traffic.wait(2)
+        report = traffic.stop()
+    assert report.errors and report.posted > before and report.in_transit == ()
+    assert broken_rules(sources, pack) == {}
+    assert lost_postings(sources, pack, journal) == (report.posted, [])
+
+
+def test_what_could_not_be_finished_is_named(servers: Sandbox, sources: tuple[Endpoint, ...], pack: str) -> None:
+    seed(sources, pack, 2000)
+    with Traffic(sources, pack, 300) as traffic:
+        traffic.wait(0.5)
+        servers.kill("m1")
+        traffic.wait(1)
+        report = traffic.stop(settle_s=0.5)
+    servers.restart("m1")
+    assert len(report.in_transit) > 0
+    unequal = {voucher for voucher, _ in broken_rules(sources, pack).get("debit = credit", [])}
+    assert unequal and unequal <= set(report.in_transit)
+
+
 def start_traffic(servers: Sandbox, pack: str, folder: Path, *options: str) -> subprocess.Popen[bytes]:
     """The real command, posting already."""
     config = folder / "config.toml"
     shutil.copy(servers.config, config)
     process = subprocess.Popen(
-        [sys.executable, "-c", COMMAND, "-c", str(config), "traffic", "--pack", pack, "--tps", "400", *options],
+        [*COMMAND, "-c", str(config), "sandbox", "traffic", "--pack", pack, "--tps", "400", *options],
         stdout=subprocess.PIPE,
     )
     journal = folder / "traffic.jsonl"
@@ -283,6 +307,30 @@ def test_a_stop_by_signal_leaves_no_posting_half_in(
     assert lost_postings(sources, pack, tmp_path / "traffic.jsonl") == (report["posted"], [])
 
 
+def test_traffic_in_the_background_stops_when_asked_to(
+    servers: Sandbox, sources: tuple[Endpoint, ...], pack: str, tmp_path: Path
+) -> None:
+    seed(sources, pack, 1000)
+    config = tmp_path / "config.toml"
+    shutil.copy(servers.config, config)
+    command = [*COMMAND, "-c", str(config), "sandbox", "traffic", "--pack", pack, "--background", "--json"]
+    told = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    writer = psutil.Process(told["pid"])
+    try:
+        journal, deadline = Path(told["journal"]), time.monotonic() + 30
+        while not (journal.exists() and journal.stat().st_size > 1000):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        writer.terminate()
+        writer.wait(20)
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            writer.kill()
+    report = json.loads(Path(told["log"]).read_text())
+    assert report["in_transit"] == [] and broken_rules(sources, pack) == {}
+    assert lost_postings(sources, pack, journal) == (report["posted"], [])
+
+
 def test_a_kill_loses_nothing_acknowledged(
     servers: Sandbox, sources: tuple[Endpoint, ...], pack: str, tmp_path: Path
 ) -> None:
@@ -299,7 +347,7 @@ def test_a_kill_loses_nothing_acknowledged(
 
 def test_commands_say_what_is_missing(servers: Sandbox, sources: tuple[Endpoint, ...], pack: str) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", COMMAND, "-c", str(servers.config), *arguments, "--pack", pack]
+        command = [*COMMAND, "-c", str(servers.config), "sandbox", *arguments, "--pack", pack]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     missing = run("traffic", "--seconds", "1")

@@ -5,18 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, BinaryIO
 
 import mysql.connector
 from _mysql_connector import MySQLInterfaceError
 
 from migrate.config import Endpoint
-from migrate.copy.rowformat import RowSelect, escaped_line, settle_block
+from migrate.copy.rowformat import RowSelect, escaped_line, is_plain
 from migrate.db import PINNED, Session
 from migrate.errors import MigrateError, classify
 
-_BLOCK = 4000  # rows joined and checked at once: large enough that the work per block vanishes
+_BLOCK = 1000  # rows joined, checked and hashed at once: many for the work per block, few for the processor's cache
 _AUTH_NEEDS_TLS = 2061
 
 
@@ -98,13 +98,12 @@ class ShardReader:
     def _read_fast(self, select: RowSelect, source: str, sink: Sink) -> bool:
         sink.restart()
         for rows in self._blocks(f"SELECT {select.fast} FROM {source}"):
-            lines = [row[0] for row in rows]
-            if None in lines:  # CONCAT over max_allowed_packet
+            try:
+                block = b"".join(chain.from_iterable(rows))
+            except TypeError:  # a NULL: CONCAT over max_allowed_packet
                 self._drop()
                 return False
-            lines.append(b"")
-            block = settle_block(b"\n".join(lines), len(rows), select.quoted)
-            if block is None:
+            if not is_plain(block, len(rows), select.quoted):
                 self._drop()
                 return False
             sink.write(block, len(rows))
@@ -133,7 +132,7 @@ class ShardReader:
             raise classify(error.errno, str(error.msg), str(self.endpoint)) from None
 
     def _drop(self) -> None:
-        """Ends a half-read result: the connection would have to read it to its end otherwise."""
+        """Reads a half-read result to its end, so that the connection can be used again."""
         self._raw.free_result()
 
     def close(self) -> None:

@@ -15,17 +15,13 @@ _BARE = INTEGERS | FLOATS | TIMES | {"decimal"}
 _INLINE = frozenset({"char", "varchar", "tinytext", "text", "enum", "set"})
 _UTF8 = frozenset({"utf8", "utf8mb3", "utf8mb4", "ascii"})
 
-# What the server writes for NULL in a fast row. No UTF-8 text holds this byte, and every field that can be NULL
-# is quoted if it isn't, so counting quotes and marks proves that a block holds nothing else that is special.
-NULL_MARK = b"\xff"
-
 
 @dataclass(frozen=True)
 class RowSelect:
     """How to select rows of a shard.
 
-    columns: names, as the CSV's header has them; fast: one SQL expression that yields a whole line, None where
-    a column forbids it; quoted: how many fields of a fast line stand in quotes; exact: an expression a column;
+    columns: names, as the CSV's header has them; fast: one SQL expression that yields a whole line with its end, None
+    where a column forbids it; quoted: how many fields of a fast line stand in quotes; exact: an expression a column;
     bare: per column, whether its text goes without quotes.
     """
 
@@ -71,7 +67,7 @@ def _line(columns: Sequence[Column], values: Sequence[str]) -> str:
         text += "," if i else ""
         if column.nullable:
             arguments += [f"'{text}'"] * bool(text)
-            arguments.append(f"IFNULL(CONCAT(_binary'\"', {value}, '\"'), _binary X'{NULL_MARK.hex()}')")
+            arguments.append(f"IFNULL(CONCAT(_binary'\"', {value}, '\"'), _binary X'5C4E')")
             text = ""
         elif column.type in _BARE:
             arguments += [f"'{text}'"] * bool(text)
@@ -80,22 +76,19 @@ def _line(columns: Sequence[Column], values: Sequence[str]) -> str:
         else:
             arguments += [f"'{text}\"'", value]
             text = '"'
-    arguments += [f"'{text}'"] * bool(text)
+    end = f"{text}\n".encode().hex()
+    arguments.append(f"_binary X'{end}'")
     return f"CONCAT({', '.join(arguments)})"
 
 
-def settle_block(block: bytes, rows: int, quoted: int) -> bytes | None:
-    """A block of fast lines as CSV, or None if a field holds a special character and must be escaped.
+def is_plain(block: bytes, rows: int, quoted: int) -> bool:
+    """Whether a block of fast lines is CSV as it stands, that is, no field holds a quote or a backslash.
 
-    A quote inside a field makes one quote too many; a stray NULL mark makes two too few expected; both only move
-    the sum in the same direction, so the equation holds only where there is neither.
+    Every quoted field brings two quotes, every NULL one backslash in their place. A stray quote makes one quote too
+    many, a stray backslash two expected ones too few: both shift the equation in the same direction, so it holds
+    only where there is neither.
     """
-    if b"\\" in block:
-        return None
-    nulls = block.count(NULL_MARK)
-    if block.count(b'"') != 2 * (rows * quoted - nulls):
-        return None
-    return block.replace(NULL_MARK, b"\\N") if nulls else block
+    return block.count(b'"') == 2 * (rows * quoted - block.count(b"\\"))
 
 
 def escaped_line(bare: Sequence[bool]) -> Callable[[Sequence[bytes | None]], bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import click
 
 from migrate.command import CommandGroup, emit, json_option, with_config, workers_option
 from migrate.config import Config
+from migrate.errors import MISMATCH
 
 
 @click.group(
@@ -22,9 +24,64 @@ def cli(**_: Any) -> None:
 
     \b
     Start on this machine:  migrate rehearse --sandbox
-    Your own ledger:        migrate init --pack payment > migration.toml
+    Your own ledger:        migrate init --pack payment --out migration.toml
                             migrate -c migration.toml check
     """
+
+
+@cli.command()
+@click.option("--pack", default="payment", show_default=True, help="The pack whose routes and roles to start from.")
+@click.option("--out", "path", type=click.Path(path_type=Path), help="The file to write; PACK.toml if not given.")
+def init(pack: str, path: Path | None) -> None:
+    """Writes a config to start from.
+
+    \b
+    Example: migrate init --pack payment --out migration.toml
+    """
+    from migrate.start import write_config
+
+    path = path or Path(f"{Path(pack).name}.toml")
+    write_config(pack, path)
+    click.echo(f"{path}: name your servers in it, then run: migrate -c {path} check")
+
+
+@cli.command()
+@with_config
+@click.option("--out", "folder", type=click.Path(path_type=Path), help="A directory to export into: is there room?")
+@click.option("--no-scan", is_flag=True, help="Leave out the scans of data: equal keys and unfit values.")
+@json_option
+def check(config: Config, folder: Path | None, no_scan: bool, as_json: bool) -> None:
+    """Preflight: everything that would go wrong, each with its remedy. Exits 1 if something would.
+
+    \b
+    Example: migrate -c migration.toml check
+    """
+    from migrate.preflight import run_preflight
+
+    report = run_preflight(config, export_dir=folder, scan=not no_scan)
+    emit(report.document(), report.text(), as_json)
+    if not report.ok:
+        sys.exit(MISMATCH)
+
+
+@cli.command()
+@with_config
+@click.option("--exact", is_flag=True, help="Count the rows instead of taking the servers' estimates.")
+@click.option("--no-scan", is_flag=True, help="Leave out the scan for equal keys.")
+@workers_option
+@json_option
+def plan(config: Config, exact: bool, no_scan: bool, workers: int | None, as_json: bool) -> None:
+    """Shards, routes, key collisions, rows, bytes, chunks, time. Exits 1 if the migration can't start so.
+
+    \b
+    Example: migrate -c migration.toml plan --exact
+    """
+    from migrate.plan import make_plan
+
+    made = make_plan(config, exact=exact, scan=not no_scan, workers=workers)
+    emit(made.document(), made.text(), as_json)
+    if not made.ok:
+        sys.exit(MISMATCH)
 
 
 @cli.command()
@@ -98,6 +155,33 @@ def schema(config: Config, execute: bool, as_json: bool) -> None:
     with connect(config.target, patience_s=config.run.patience_s) as session:
         report = create_schema(session, tables, execute)
     emit(report.document(), report.text(), as_json)
+
+
+@cli.command()
+@click.option("--sandbox", "on_sandbox", is_flag=True, required=True, help="On servers of this machine, made for it.")
+@click.option("--pack", default="payment", show_default=True)
+@click.option("--rows", type=click.IntRange(2), default=100_000, show_default=True, help="Ledger entries to seed.")
+@click.option("--mysql", default="5.6", show_default=True, metavar="5.6|9.7|PATH", help="The sources' version.")
+@click.option("--instances", type=click.IntRange(1, 64), default=2, show_default=True)
+@click.option("--root", type=click.Path(path_type=Path), help="The folder for servers and evidence; made anew.")
+@workers_option
+@json_option
+def rehearse(
+    on_sandbox: bool, pack: str, rows: int, mysql: str, instances: int, root: Path | None, workers: int | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Does the main job from nothing, with a stopwatch, and says go or no-go. Exits 1 for a no-go.
+
+    \b
+    Example: migrate rehearse --sandbox
+    """
+    del on_sandbox  # required: servers are started and data is made, so it has to be said
+    from migrate.rehearse import rehearse as run
+
+    report = run(pack=pack, rows=rows, mysql=mysql, instances=instances, root=root, workers=workers or 2)
+    emit(report.document(), report.text(), as_json)
+    if not report.go:
+        sys.exit(MISMATCH)
 
 
 def main() -> None:

@@ -1,0 +1,45 @@
+"""Times a command as a whole process, with the memory of its largest process."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import psutil
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of wall clock, from start to exit; the peak resident memory of the largest process of the tree in MiB."""
+
+    seconds: float
+    peak_rss_mib: float
+
+
+def run(command: Sequence[str]) -> Timing:
+    """Runs the command to its end. CalledProcessError, with what it said, if it fails."""
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    peak = [0]
+    watcher = threading.Thread(target=_watch, args=(process.pid, peak), daemon=True)
+    watcher.start()
+    output, _ = process.communicate()
+    seconds = time.perf_counter() - started
+    watcher.join()
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command[:3], output)
+    return Timing(seconds, peak[0] / 2**20)
+
+
+def _watch(pid: int, peak: list[int]) -> None:
+    with suppress(psutil.Error):
+        parent = psutil.Process(pid)
+        while parent.is_running() and parent.status() != psutil.STATUS_ZOMBIE:
+            for process in [parent, *parent.children(recursive=True)]:
+                with suppress(psutil.Error):
+                    peak[0] = max(peak[0], process.memory_info().rss)
+            time.sleep(0.05)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -75,7 +76,10 @@ class CommandGroup(click.Group):
         except MigrateError as error:
             _fail(str(error), error.exit_code, debug)
         except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the exit flushes what nobody reads
             sys.exit(UNFINISHED)
+        except OSError as error:
+            _fail(f"{error.filename or 'files'}: {error.strerror or error}", UNFINISHED, debug)
         except Exception as error:  # the last line of defence: one line, no secret, never a bare traceback
             _fail(f"unexpected {type(error).__name__}: {error} (--debug shows where)", UNFINISHED, debug)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -12,7 +13,7 @@ from typing import Any
 import pymysql
 from pymysql.constants import FIELD_TYPE
 from pymysql.cursors import SSCursor
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential
 
 from migrate.config import Endpoint
 from migrate.errors import ConnectionLost, Interrupted, OutcomeUnknown, classify
@@ -39,6 +40,9 @@ _CONVERSIONS: dict[Any, Any] = {
     **{t: Decimal for t in (FIELD_TYPE.DECIMAL, FIELD_TYPE.NEWDECIMAL)},
     **{t: pymysql.converters.encoders[t] for t in pymysql.converters.encoders},
 }
+
+# AttributeError: PyMySQL goes on to use a socket that it has just dropped, when LOAD DATA loses its connection.
+_DRIVER = (pymysql.Error, OSError, AttributeError)
 
 Row = tuple[Any, ...]
 
@@ -71,8 +75,13 @@ class Session:
             )
         except pymysql.Error as error:
             raise self._error(error) from None
-        for statement in PINNED:
-            self.execute(statement)
+        _notice_dead_peers(self._connection)
+        try:
+            for statement in PINNED:
+                self.execute(statement)
+        except BaseException:
+            self.close()
+            raise
 
     def _error(self, error: pymysql.Error) -> Exception:
         number, message = error.args[:2] if len(error.args) > 1 else (0, str(error) or "connection lost")
@@ -107,7 +116,7 @@ class Session:
         cursor = self._connection.cursor()
         try:
             return int(cursor.executemany(sql, rows) or 0)
-        except (pymysql.Error, OSError) as error:
+        except _DRIVER as error:
             raise self._translated(error) from None
 
     def stream(self, sql: str, args: Sequence[Any] = ()) -> Iterator[Row]:
@@ -117,7 +126,7 @@ class Session:
             cursor.execute(sql, args or None)
             while rows := cursor.fetchmany(1000):
                 yield from rows
-        except (pymysql.Error, OSError) as error:
+        except _DRIVER as error:
             raise self._translated(error) from None
         finally:
             if self._connection.open:
@@ -129,7 +138,7 @@ class Session:
         try:
             cursor.execute(sql, args or None)
             yield cursor
-        except (pymysql.Error, OSError) as error:
+        except _DRIVER as error:
             raise self._translated(error) from None
         finally:
             cursor.close()
@@ -137,6 +146,8 @@ class Session:
     def _translated(self, error: Exception) -> Exception:
         if isinstance(error, pymysql.Error):
             return self._error(error)
+        if isinstance(error, AttributeError) and self._connection.open:
+            return error
         return ConnectionLost(2013, str(error), str(self.endpoint))
 
     @contextmanager
@@ -183,6 +194,14 @@ class Session:
         self.close()
 
 
+def _notice_dead_peers(connection: Any) -> None:
+    """A peer that vanished without a word (power, network) is given up after a minute, not after hours."""
+    sock = connection._sock
+    for option, value in ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3),
+                          (socket.TCP_USER_TIMEOUT, 60_000)):  # fmt: skip
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
 def wait(seconds: float) -> None:
     """Sleeps, but not through a request to stop. Interrupted if there was one."""
     if stop.wait(seconds):
@@ -196,10 +215,11 @@ def _tell(state: RetryCallState) -> None:
 
 def patiently(patience_s: float, *errors: type[BaseException]) -> Retrying:
     """A retry policy: those errors only, exponential waits up to 10 s, each with its reason in the log,
-    and the error itself when `patience_s` seconds are over."""
+    and the error itself when `patience_s` seconds were waited. The time of the work itself doesn't count: a server
+    that goes away in the tenth minute of it is waited for as long as one that is away at the start."""
     return Retrying(
         retry=retry_if_exception_type(errors),
-        stop=stop_after_delay(patience_s),
+        stop=lambda state: state.idle_for >= patience_s,
         wait=wait_exponential(multiplier=0.2, max=10),
         sleep=wait,
         before_sleep=_tell,

@@ -7,6 +7,9 @@ Exit codes are the command contract: 0 all well, 1 a mismatch or a no-go, 2 usag
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 MISMATCH, USAGE, UNFINISHED, UNKNOWN, INTERRUPTED = 1, 2, 3, 4, 130
 
@@ -68,9 +71,10 @@ class AccessDenied(ServerError):
     exit_code = USAGE
 
 
-# Client errors (2000-2999) and the server's own words for "this connection ends".
-_LOST = frozenset({0, 1053, 1077, 1078, 1079, 1080, 1152, 1153, 1154, 1155, 1156, 1157, 1158, 1159, 1160, 1161,
-                   1184, 1317, 2000, 2002, 2003, 2006, 2013, 2014, 2026, 2055, 3169, 4031})  # fmt: skip
+# Client errors (2000-2999) and the server's own words for "this connection ends"; 8501: TiDB doesn't know what became
+# of a COMMIT. Not 1153: a packet that is too large once is too large again.
+_LOST = frozenset({0, 1053, 1077, 1078, 1079, 1080, 1152, 1154, 1155, 1156, 1157, 1158, 1159, 1160, 1161,
+                   1184, 1317, 2000, 2002, 2003, 2006, 2013, 2014, 2026, 2055, 3169, 4031, 8501})  # fmt: skip
 # Deadlock, lock wait, write conflict, schema changed, region and placement-driver trouble of TiDB.
 _AGAIN = frozenset({1205, 1213, 1020, 8002, 8005, 8022, 8027, 8028, 9001, 9002, 9003, 9004, 9005, 9006, 9007})
 _DENIED = frozenset({1044, 1045, 1130, 1142, 1143, 1227, 1251, 1370, 1698, 2054, 2059, 2061})
@@ -94,3 +98,14 @@ _URL_SECRET = re.compile(r"(\b[\w+.-]+://[^\s:/@]*:)\S*(@)")
 def redact(text: str) -> str:
     """The text with the password of every URL in it replaced; greedy, since a raw password may hold an @."""
     return _URL_SECRET.sub(r"\1***\2", text)
+
+
+@contextmanager
+def naming(place: Path | str) -> Iterator[None]:
+    """Turns trouble with files (a full disk, a lost mount, no permission) into a MigrateError that names the place."""
+    try:
+        yield
+    except OSError as error:
+        raise MigrateError(
+            f"{error.filename or place}: {error.strerror or error}; mend that, and the same command goes on from here"
+        ) from None

@@ -22,6 +22,7 @@ POINTS = (
     "after_chunk_commit",
     "after_file_written",
     "before_manifest_saved",
+    "after_manifest_saved",
     "before_finish",
 )
 

@@ -4,24 +4,17 @@ chunks are in, and what happened. A chunk's row here changes in the transaction 
 from __future__ import annotations
 
 import json
-import logging
-import os
-import socket
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
-import psutil
-
-from migrate.config import Config, Endpoint
-from migrate.db import Session, connect, stop
-from migrate.errors import ConnectionLost, MigrateError, NoGo, ServerError
+from migrate.config import Config
+from migrate.db import Session, connect, patiently
+from migrate.errors import ConnectionLost, NoGo, OutcomeUnknown, TryAgain
+from migrate.holder import owner
 from migrate.model import Chunk, Shard
 
-log = logging.getLogger("migrate")
-
-LEASE_S = 30
+T = TypeVar("T")
 _NAME = "VARCHAR(64) COLLATE utf8mb4_bin NOT NULL"
 _TABLES = (
     f"""migration (name {_NAME} PRIMARY KEY, way VARCHAR(200), fingerprint CHAR(64), created_at TIMESTAMP(6) NOT NULL
@@ -37,21 +30,6 @@ _TABLES = (
         KEY (migration, at))""",
 )
 _WHERE = "migration = %s AND instance = %s AND schema_name = %s AND table_name = %s"
-
-
-def owner() -> str:
-    """Who we are, so that a dead process of this machine is known to be dead: host, pid, start time."""
-    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
-
-
-def _is_dead(who: str) -> bool:
-    host, pid, started = who.rsplit(":", 2)
-    if host != socket.gethostname():
-        return False
-    try:
-        return f"{psutil.Process(int(pid)).create_time():.2f}" != started
-    except psutil.NoSuchProcess:
-        return True
 
 
 class State:
@@ -72,6 +50,16 @@ class State:
             session.execute("INSERT IGNORE INTO migrate_meta.migration (name) VALUES (%s)", [config.name])
             yield cls(config.name, session)
 
+    @staticmethod
+    def settled(config: Config, work: Callable[[State], T]) -> T:
+        """Does the work in a state opened for it; again if the connection was lost, so it must be safe to repeat."""
+
+        def attempt() -> T:
+            with State.open(config) as state:
+                return work(state)
+
+        return patiently(config.run.patience_s, ConnectionLost, TryAgain, OutcomeUnknown)(attempt)
+
     def journal(self, event: str, **detail: Any) -> None:
         """Records that something happened."""
         self.session.execute(
@@ -79,63 +67,22 @@ class State:
             (self.name, owner(), event, json.dumps(detail, default=str)),
         )
 
-    @contextmanager
-    def lease(self, endpoint: Endpoint) -> Iterator[None]:
-        """Holds the migration for this process, with a heartbeat. NoGo if another one that lives holds it."""
-        me = owner()
-        self._take_lease(me)
-        ended = threading.Event()
-        beat = threading.Thread(target=_heartbeat, args=(endpoint, self.name, me, ended), daemon=True)
-        beat.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            beat.join(timeout=10)
-            self.release_lease(me)
-
-    def _take_lease(self, me: str) -> None:
-        with self.session.transaction():
-            holder, alive = self.session.one(
-                "SELECT lease_owner, lease_until > NOW(6) FROM migrate_meta.migration WHERE name = %s FOR UPDATE",
-                [self.name],
-            )
-            if holder and holder != me and alive and not _is_dead(holder):
-                raise NoGo(
-                    f"migration {self.name!r} is being run by {holder}; wait for it, or stop it: "
-                    f"its lease ends {LEASE_S} s after its last sign of life"
-                )
-            self.session.execute(
-                "UPDATE migrate_meta.migration SET lease_owner = %s, lease_until = NOW(6) + INTERVAL %s SECOND "
-                "WHERE name = %s",
-                (me, LEASE_S, self.name),
-            )
-
-    def release_lease(self, me: str) -> None:
-        """Gives the lease back; a target that is down keeps it until it runs out."""
-        try:
-            self.session.execute(
-                "UPDATE migrate_meta.migration SET lease_owner = NULL, lease_until = NULL "
-                "WHERE name = %s AND lease_owner = %s",
-                (self.name, me),
-            )
-        except ConnectionLost as error:
-            log.debug("lease not released: %s", error)
-
-    def begin(self, way: str, fingerprint: str) -> bool:
+    def begin(self, way: str, fingerprint: str, **detail: Any) -> None:
         """Starts the copy of this migration by `way` (copy, or load of a manifest) with the routing's fingerprint.
 
-        True at the first start, False when one goes on. NoGo if it was begun otherwise.
+        Nothing happens when one goes on. NoGo if it was begun otherwise.
         """
-        was, print_ = self.session.one(
-            "SELECT way, fingerprint FROM migrate_meta.migration WHERE name = %s", [self.name]
-        )
-        if was is None:
-            self.session.execute(
-                "UPDATE migrate_meta.migration SET way = %s, fingerprint = %s WHERE name = %s",
-                (way, fingerprint, self.name),
+        with self.session.transaction():
+            was, print_ = self.session.one(
+                "SELECT way, fingerprint FROM migrate_meta.migration WHERE name = %s FOR UPDATE", [self.name]
             )
-            return True
+            if was is None:
+                self.session.execute(
+                    "UPDATE migrate_meta.migration SET way = %s, fingerprint = %s, created_at = NOW(6) WHERE name = %s",
+                    (way, fingerprint, self.name),
+                )
+                self.journal("begin", way=way, **detail)
+                return
         if was != way:
             raise NoGo(f"migration {self.name!r} was begun as {was!r}; go on with that, or give this one another name")
         if print_ != fingerprint:
@@ -143,7 +90,6 @@ class State:
                 f"migration {self.name!r} was begun with other shards, table shapes or routes: chunks that are in "
                 "would no longer fit; restore them, or start anew under another name with an empty target"
             )
-        return False
 
     @property
     def way(self) -> str | None:
@@ -151,11 +97,15 @@ class State:
         value = self.session.value("SELECT way FROM migrate_meta.migration WHERE name = %s", [self.name])
         return str(value) if value is not None else None
 
-    def finish(self) -> None:
-        """Marks the copy as complete."""
-        self.session.execute(
-            "UPDATE migrate_meta.migration SET finished_at = COALESCE(finished_at, NOW(6)) WHERE name = %s", [self.name]
-        )
+    def finish(self, **detail: Any) -> None:
+        """Marks the copy as complete; the first time counts."""
+        with self.session.transaction():
+            first = self.session.execute(
+                "UPDATE migrate_meta.migration SET finished_at = NOW(6) WHERE name = %s AND finished_at IS NULL",
+                [self.name],
+            )
+            if first:
+                self.journal("loaded", **detail)
 
     @property
     def finished(self) -> bool:
@@ -243,27 +193,6 @@ class State:
                 [self.name],
             )
         }
-
-
-def _heartbeat(endpoint: Endpoint, name: str, me: str, ended: threading.Event) -> None:
-    session: Session | None = None
-    while not ended.wait(LEASE_S / 6):
-        try:
-            session = session or connect(endpoint)
-            kept = session.execute(
-                "UPDATE migrate_meta.migration SET lease_until = NOW(6) + INTERVAL %s SECOND "
-                "WHERE name = %s AND lease_owner = %s",
-                (LEASE_S, name, me),
-            )
-            if not kept:
-                log.error("the lease of migration %r was taken over by another process: stopping", name)
-                stop.set()
-                return
-        except (ServerError, MigrateError) as error:
-            log.debug("heartbeat: %s", error)
-            session = None
-    if session:
-        session.close()
 
 
 def _dump(key: tuple[str, ...] | None) -> str | None:

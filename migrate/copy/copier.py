@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -17,9 +17,11 @@ from migrate.copy.keyset import chunk_columns
 from migrate.copy.manifest import ExportFile, read_manifest
 from migrate.copy.rowformat import row_select
 from migrate.copy.worker import Done, ShardJob, copy_chunk, load_file, plan_shards
+from migrate.db import connect
 from migrate.errors import NoGo
 from migrate.executor import results, workers
 from migrate.faults import fault_point
+from migrate.lease import lease
 from migrate.model import Chunk, MergedTable, Shard
 from migrate.progress import Progress
 from migrate.source import capture_positions, fingerprint, read_routing
@@ -80,16 +82,18 @@ def copy(config: Config, worker_count: int) -> CopyReport:
     NoGo before any row is loaded if shards, keys or the target don't allow it.
     """
     started = monotonic()
-    with workers(config.run, worker_count) as pool, State.open(config) as state, state.lease(config.target):
+    with workers(config.run, worker_count) as pool, lease(config):
         tables = read_routing(config).checked()
-        _begin(config, state, tables, "copy", worker_count)
-        if set(state.positions()) != {s.name for s in config.sources}:
-            state.save_positions(capture_positions(config))
+        _begin(config, tables, "copy", worker_count)
+        if set(State.settled(config, State.positions)) != {s.name for s in config.sources}:
+            positions = capture_positions(config)
+            State.settled(config, lambda state: state.save_positions(positions))
         fault_point("after_position_captured")
         jobs = shard_jobs(config, tables, config.run.chunk_rows)
         source = _ShardSource(jobs)
-        rows = _run(pool, state, source.next, source.planned, sum(j.table.rows for j in jobs.values()), worker_count)
-        return _report(state, tables, rows, monotonic() - started)
+        total = sum(j.table.rows for j in jobs.values())
+        rows = _run(config, pool, source.next, source.planned, total, worker_count)
+        return _report(config, tables, rows, monotonic() - started)
 
 
 def load(config: Config, folder: Path, worker_count: int) -> CopyReport:
@@ -98,26 +102,27 @@ def load(config: Config, folder: Path, worker_count: int) -> CopyReport:
     Every file's rows and SHA-256 are checked as it is loaded. NoGo if the files, the routes or the target don't fit.
     """
     started = monotonic()
-    head, files = read_manifest(folder)
+    head, files, digest = read_manifest(folder)
     _check_files(folder, files)
-    with workers(config.run, worker_count) as pool, State.open(config) as state, state.lease(config.target):
+    with workers(config.run, worker_count) as pool, lease(config):
         tables = read_routing(config).checked()
         if head.fingerprint != fingerprint(tables):
             raise NoGo(f"{folder} was exported from other shards, table shapes or routes than the config's now")
-        way = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()[:16]
-        _begin(config, state, tables, f"load of export {way}", worker_count)
-        state.save_positions(head.positions)
+        _begin(config, tables, f"load of export {digest[:16]}", worker_count)
+        State.settled(config, lambda state: state.save_positions(head.positions))
+        fault_point("after_position_captured")
+        State.settled(config, lambda state: _plan_files(state, files))
+        fault_point("after_shard_planned")
         jobs = shard_jobs(config, tables, config.run.chunk_rows)
-        _plan_files(state, files)
-        open_chunks = {chunk for job in jobs for chunk in state.pending_chunks(job)}
+        open_chunks = State.settled(config, lambda state: {c for shard in jobs for c in state.pending_chunks(shard)})
         pending = deque(
             (load_file, jobs[f.chunk.shard], f.chunk, folder / f.name, f.rows, f.sha256)
             for f in files
             if f.chunk in open_chunks
         )
         total = sum(task[4] for task in pending)
-        rows = _run(pool, state, lambda: pending.popleft() if pending else None, None, total, worker_count)
-        return _report(state, tables, rows, monotonic() - started)
+        rows = _run(config, pool, lambda: pending.popleft() if pending else None, None, total, worker_count)
+        return _report(config, tables, rows, monotonic() - started)
 
 
 class _ShardSource:
@@ -145,34 +150,34 @@ class _ShardSource:
         self._chunks += chunks
 
 
-def _begin(config: Config, state: State, tables: Sequence[MergedTable], way: str, worker_count: int) -> None:
-    if state.way is None:  # nothing was begun, so nothing may be there
+def _begin(config: Config, tables: Sequence[MergedTable], way: str, worker_count: int) -> None:
+    if State.settled(config, lambda state: state.way) is None:  # nothing was begun, so nothing may be there
         check_shapes(tables)
-        check_target(state.session, tables)
+        with connect(config.target, patience_s=config.run.patience_s) as session:
+            check_target(session, tables)
         check_keys(config, tables, worker_count)
-    if state.begin(way, fingerprint(tables)):
-        state.journal("begin", way=way, tables=[str(t.target) for t in tables])
+    sizes = {str(t.target): {"shards": len(t.shards), "rows": sum(s.rows for s in t.shards)} for t in tables}
+    State.settled(config, lambda state: state.begin(way, fingerprint(tables), tables=sizes))
 
 
 def _run(
+    config: Config,
     pool: Executor,
-    state: State,
     tasks: Callable[[], tuple[Any, ...] | None],
     planned: Callable[[list[Chunk]], None] | None,
     total: int,
     worker_count: int,
 ) -> int:
     rows = 0
-    with Progress("load", total) as progress:
-        for result in results(pool, tasks, 2 * worker_count):
+    with Progress("load", total) as progress, closing(results(pool, tasks, 2 * worker_count)) as found:
+        for result in found:
             if isinstance(result, Done):
                 rows += result.rows
                 progress.add(result.rows)
             elif planned:
                 planned(result)
     fault_point("before_finish")
-    state.finish()
-    state.journal("loaded", rows=rows)
+    State.settled(config, lambda state: state.finish(rows=rows))
     return rows
 
 
@@ -191,8 +196,8 @@ def _plan_files(state: State, files: Sequence[ExportFile]) -> None:
     state.add_chunks([f.chunk for f in files if f.chunk.shard not in known])
 
 
-def _report(state: State, tables: Sequence[MergedTable], rows: int, seconds: float) -> CopyReport:
-    loaded = state.loaded()
+def _report(config: Config, tables: Sequence[MergedTable], rows: int, seconds: float) -> CopyReport:
+    loaded = State.settled(config, State.loaded)
     documents = []
     notes = []
     for table in tables:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -16,7 +17,7 @@ from migrate.copy.gate import check_shapes
 from migrate.copy.manifest import ExportFile, GrowingManifest, Head, escaped, file_name
 from migrate.copy.rowformat import header
 from migrate.copy.worker import Done, export_chunk, plan_export
-from migrate.errors import ConfigError, NoGo
+from migrate.errors import ConfigError, NoGo, naming
 from migrate.executor import results, workers
 from migrate.faults import fault_point
 from migrate.model import Chunk, MergedTable, Shard, Target, quote
@@ -70,9 +71,11 @@ def export(config: Config, folder: Path, worker_count: int, *, compress: bool = 
     with workers(config.run, worker_count) as pool:
         tables = read_routing(config).checked()
         check_shapes(tables)
-        manifest = _manifest(config, folder, tables)
-        _check_space(folder, tables)
-        _write_schemas(folder, tables)
+        manifest = _manifest(config, folder, tables, compress)
+        if not compress:
+            _check_space(folder, tables, manifest.files.values())
+        with naming(folder):
+            _write_schemas(folder, tables)
         jobs = shard_jobs(config, tables, FILE_ROWS)
         plans = deque(shard for shard in jobs if shard not in manifest.planned)
         chunks = deque(c for cs in manifest.planned.values() for c in cs if (c.shard, c.number) not in manifest.files)
@@ -86,9 +89,10 @@ def export(config: Config, folder: Path, worker_count: int, *, compress: bool = 
                 return export_chunk, job, chunk, path, header(job.select.columns), compress
             return (plan_export, jobs[plans.popleft()]) if plans else None
 
-        with Progress("export", sum(j.table.rows for j in jobs.values())) as progress:
+        found = results(pool, tasks, 2 * worker_count)
+        with Progress("export", sum(j.table.rows for j in jobs.values())) as progress, closing(found):
             progress.add(sum(f.rows for f in manifest.files.values()))
-            for result in results(pool, tasks, 2 * worker_count):
+            for result in found:
                 if isinstance(result, Done):
                     into = jobs[result.chunk.shard].into
                     name = names.of(into, result.chunk)
@@ -111,31 +115,31 @@ class _Names:
         return file_name(target, self._numbers[chunk.shard], chunk.number, self._compress)
 
 
-def _manifest(config: Config, folder: Path, tables: Sequence[MergedTable]) -> GrowingManifest:
+def _manifest(config: Config, folder: Path, tables: Sequence[MergedTable], compress: bool) -> GrowingManifest:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         names = {p.name for p in folder.iterdir()}
     except OSError as error:
         raise ConfigError(f"{folder}: {error.strerror}") from None
-    if "manifest.json" in names:
+    if "manifest.json" in names and "manifest.unfinished.jsonl" not in names:
         raise ConfigError(f"{folder} holds a finished export; name another directory")
     if names and "manifest.unfinished.jsonl" not in names:
         raise ConfigError(f"{folder} is not empty and holds no export of ours; name another directory")
     columns = {str(t.target): [c.name for c in t.definition.stored_columns] for t in tables}
-    resuming = "manifest.unfinished.jsonl" in names
-    positions = {} if resuming else capture_positions(config)
-    manifest = GrowingManifest(folder, Head(config.name, fingerprint(tables), columns, positions))
+    head = Head(config.name, fingerprint(tables), columns)
+    manifest = GrowingManifest(folder, head, lambda: capture_positions(config), compress=compress)
     fault_point("after_position_captured")
     return manifest
 
 
-def _check_space(folder: Path, tables: Sequence[MergedTable]) -> None:
+def _check_space(folder: Path, tables: Sequence[MergedTable], written: Collection[ExportFile]) -> None:
     # What the data takes on the source's disk is no less than what its CSV takes, but for tiny tables.
-    needed = sum(m.data_bytes for t in tables for m in t.shards)
+    needed = sum(m.data_bytes for t in tables for m in t.shards) - sum(f.bytes for f in written)
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise NoGo(
-            f"{folder} has {free:,} bytes free, the tables are {needed:,} bytes: name a larger disk, or use --zstd"
+            f"{folder} has {free:,} bytes free, what is left to export is {needed:,} bytes: name a larger disk, "
+            "or use --zstd"
         )
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from migrate.errors import ConfigError, NoGo
+from migrate.errors import ConfigError, NoGo, naming
+from migrate.faults import fault_point
 from migrate.model import Chunk, Shard, Target
 from migrate.position import Position
 
@@ -38,7 +41,7 @@ class Head:
     migration: str
     fingerprint: str
     columns: dict[str, list[str]]
-    positions: dict[str, Position]
+    positions: dict[str, Position] = field(default_factory=dict)
 
 
 def file_name(target: Target, shard_number: int, chunk_number: int, compress: bool) -> str:
@@ -54,39 +57,51 @@ def escaped(name: str) -> str:
 
 
 class GrowingManifest:
-    """The manifest of an export under way: one line a file, flushed as it is written, so that a killed export
-    goes on where it was."""
+    """The manifest of an export under way: one line a file, written out at once, so that a killed export goes on
+    where it was. Locked as long as this process lives: two exports into one folder would mix."""
 
-    def __init__(self, folder: Path, head: Head):
+    def __init__(self, folder: Path, head: Head, capture: Callable[[], dict[str, Position]], *, compress: bool):
+        """Begins the folder's manifest, with the positions that `capture` gives, or goes on with the one there."""
         self._path = folder / _GROWING
+        self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115  open, and locked, as long as the export runs
         self.files: dict[tuple[Shard, int], ExportFile] = {}
         self.planned: dict[Shard, list[Chunk]] = {}
-        self.head = head
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise NoGo(f"another process is exporting into {folder}; wait for it, or name another directory") from None
         lines = self._read()
         if lines:
-            self._resume(lines)
+            self.head = self._resume(lines, head, compress)
         else:
-            self._file = open(self._path, "w", encoding="utf-8")  # noqa: SIM115  open as long as the export runs
-            self._write({"format": _FORMAT, "head": _head(head)})
+            self.head = replace(head, positions=capture())
+            self._write({"format": _FORMAT, "compress": compress, "head": _head(self.head)})
 
     def _read(self) -> list[dict[str, Any]]:
-        try:
-            text = self._path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return []
-        whole = text[: text.rfind("\n") + 1]  # the last line of a killed export may be torn
-        os.truncate(self._path, len(whole.encode()))
-        return [json.loads(line) for line in whole.splitlines()]
+        data = self._path.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]  # the last line of a killed export may be torn
+        os.truncate(self._path, len(whole))
+        lines = []
+        for number, line in enumerate(whole.splitlines(), 1):
+            try:
+                lines.append(json.loads(line))
+            except ValueError as error:
+                raise NoGo(
+                    f"{self._path}: line {number} is damaged ({error}); export into an empty directory"
+                ) from None
+        return lines
 
-    def _resume(self, lines: list[dict[str, Any]]) -> None:
-        head = lines[0]["head"]
-        if (head["migration"], head["fingerprint"]) != (self.head.migration, self.head.fingerprint):
+    def _resume(self, lines: list[dict[str, Any]], head: Head, compress: bool) -> Head:
+        was = Head(**lines[0]["head"])
+        if (was.migration, was.fingerprint) != (head.migration, head.fingerprint):
             raise NoGo(
                 f"{self._path.parent} holds an unfinished export of other shards, shapes or routes; "
                 "export into another directory, or empty this one"
             )
-        # The first start's positions stay: sync replays from there, whatever was read when.
-        self.head = Head(**head)
+        if lines[0]["compress"] != compress:
+            raise ConfigError(
+                f"{self._path.parent} holds an export begun {'without' if compress else 'with'} --zstd: go on like that"
+            )
         for line in lines[1:]:
             if "planned" in line:
                 chunks = [_chunk(c) for c in line["planned"]]
@@ -94,7 +109,7 @@ class GrowingManifest:
             else:
                 file = _file(line)
                 self.files[file.chunk.shard, file.chunk.number] = file
-        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
+        return was  # with the first start's positions: sync replays from there, whatever was read when
 
     def add_plan(self, chunks: Sequence[Chunk]) -> None:
         """Records the chunks of a shard, before the first of them is read."""
@@ -107,8 +122,10 @@ class GrowingManifest:
         self._write(_file_document(file))
 
     def _write(self, document: dict[str, Any]) -> None:
-        self._file.write(json.dumps(document, ensure_ascii=False) + "\n")
-        self._file.flush()
+        with naming(self._path):
+            data = json.dumps(document, ensure_ascii=False).encode() + b"\n"
+            while data:  # a disk that is nearly full takes a part
+                data = data[self._file.write(data) :]
 
     def finish(self) -> Path:
         """Writes the final manifest, whole or not at all; gives its path."""
@@ -116,20 +133,23 @@ class GrowingManifest:
         files = sorted(self.files.values(), key=lambda f: f.name)
         document = {"format": _FORMAT, **_head(self.head), "files": [_file_document(f) for f in files]}
         temporary = final.with_suffix(".unfinished")
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(document, file, ensure_ascii=False, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, final)
-        self._file.close()
+        with naming(temporary):
+            with open(temporary, "w", encoding="utf-8") as file:
+                json.dump(document, file, ensure_ascii=False, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, final)
+        fault_point("after_manifest_saved")
         self._path.unlink()
+        self._file.close()
         return final
 
 
-def read_manifest(folder: Path) -> tuple[Head, list[ExportFile]]:
-    """The head and the files of a finished export. ConfigError if there is none, or not a whole one."""
+def read_manifest(folder: Path) -> tuple[Head, list[ExportFile], str]:
+    """The head, the files and the SHA-256 of a finished export. ConfigError if there is none, or not a whole one."""
     try:
-        document = json.loads((folder / _FINAL).read_text(encoding="utf-8"))
+        text = (folder / _FINAL).read_bytes()
+        document = json.loads(text)
     except FileNotFoundError:
         why = (
             "an export into it was not finished: run the same `migrate export` again"
@@ -139,10 +159,14 @@ def read_manifest(folder: Path) -> tuple[Head, list[ExportFile]]:
         raise ConfigError(f"{folder} has no {_FINAL}: {why}") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{folder / _FINAL}: cannot read it: {error}") from None
-    if document.get("format") != _FORMAT:
-        raise ConfigError(f"{folder / _FINAL}: format {document.get('format')!r}, expected {_FORMAT}")
-    head = Head(document["migration"], document["fingerprint"], document["columns"], document["positions"])
-    return head, [_file(f) for f in document["files"]]
+    try:
+        if document["format"] != _FORMAT:
+            raise ConfigError(f"{folder / _FINAL}: format {document['format']!r}, expected {_FORMAT}")
+        head = Head(document["migration"], document["fingerprint"], document["columns"], document["positions"])
+        files = [_file(f) for f in document["files"]]
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"{folder / _FINAL}: it is no manifest of an export: {error!r}") from None
+    return head, files, hashlib.sha256(text).hexdigest()
 
 
 def _head(head: Head) -> dict[str, Any]:

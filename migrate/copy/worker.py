@@ -20,7 +20,7 @@ from migrate.copy.loader import load_lines
 from migrate.copy.reader import ShardReader, Sink
 from migrate.copy.rowformat import RowSelect
 from migrate.db import Session, patiently
-from migrate.errors import ConnectionLost, NoGo, OutcomeUnknown, TryAgain
+from migrate.errors import ConnectionLost, NoGo, OutcomeUnknown, TryAgain, naming
 from migrate.faults import fault_point
 from migrate.model import Chunk, ShardTable, Target, quote
 from migrate.state import State
@@ -140,12 +140,17 @@ def copy_chunk(job: ShardJob, chunk: Chunk) -> Done:
 
 def _copy_chunk(job: ShardJob, chunk: Chunk) -> Done:
     # A file of the system's temporary folder and not memory: a chunk may be larger than its estimate.
-    with tempfile.TemporaryFile() as file:
+    with naming(f"the folder for temporary files, {tempfile.gettempdir()}"), tempfile.TemporaryFile() as file:
         sink = Sink(cast(BinaryIO, file))
         _connection(ShardReader, job.source).read(job.select, job.source_rows(chunk), sink)
         file.flush()
         fault_point("after_chunk_read")
-        return commit_lines(job, chunk, Path(f"/proc/self/fd/{file.fileno()}"), sink.rows, sink.bytes)
+        return commit_lines(job, chunk, _opened(file), sink.rows, sink.bytes)
+
+
+def _opened(file: Any) -> Path:
+    """A path to a file that is open: one without a name, or whatever its name, the very one that was checked."""
+    return Path(f"/proc/self/fd/{file.fileno()}")
 
 
 def commit_lines(job: ShardJob, chunk: Chunk, path: Path, rows: int, size: int, *, head: bool = False) -> Done:
@@ -179,13 +184,14 @@ def export_chunk(job: ShardJob, chunk: Chunk, path: Path, head: bytes, compress:
 
     def work() -> Done:
         unfinished = path.with_name(path.name + ".unfinished")
-        with open(unfinished, "wb") as file:
-            sink = Sink(file, head)
-            _connection(ShardReader, job.source).read(job.select, job.source_rows(chunk), sink)
-        done = Done(chunk, sink.rows, sink.bytes, sink.sha256)
-        if compress:
-            done = _compressed(unfinished, done)
-        os.replace(unfinished, path)
+        with naming(unfinished):
+            with open(unfinished, "wb") as file:
+                sink = Sink(file, head)
+                _connection(ShardReader, job.source).read(job.select, job.source_rows(chunk), sink)
+            done = Done(chunk, sink.rows, sink.bytes, sink.sha256)
+            if compress:
+                done = _compressed(unfinished, done)
+            os.replace(unfinished, path)
         fault_point("after_file_written")
         return done
 
@@ -204,14 +210,15 @@ def _compressed(path: Path, done: Done) -> Done:
 
 def load_file(job: ShardJob, chunk: Chunk, path: Path, rows: int, sha256: str) -> Done:
     """Loads an exported file, with its checkpoint, in one transaction. NoGo if the file isn't what was exported."""
-    with open(path, "rb") as file:
+    with naming(path), open(path, "rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256:
-        raise NoGo(f"{path} is not the file that was exported: SHA-256 {found}, expected {sha256}")
-    if path.suffix != ".zst":
-        return _steadfast(job.patience_s, lambda: commit_lines(job, chunk, path, rows, path.stat().st_size, head=True))
-    with open(path, "rb") as source, tempfile.TemporaryFile() as plain:
-        zstandard.ZstdDecompressor().copy_stream(source, plain)
-        plain.flush()
-        lines = Path(f"/proc/self/fd/{plain.fileno()}")
-        return _steadfast(job.patience_s, lambda: commit_lines(job, chunk, lines, rows, plain.tell(), head=True))
+        if found != sha256:
+            raise NoGo(f"{path} is not the file that was exported: SHA-256 {found}, expected {sha256}")
+        size = file.tell()
+        if path.suffix != ".zst":
+            return _steadfast(job.patience_s, lambda: commit_lines(job, chunk, _opened(file), rows, size, head=True))
+        file.seek(0)
+        with naming(f"the folder for temporary files, {tempfile.gettempdir()}"), tempfile.TemporaryFile() as plain:
+            zstandard.ZstdDecompressor().copy_stream(file, plain)
+            plain.flush()
+            return _steadfast(job.patience_s, lambda: commit_lines(job, chunk, _opened(plain), rows, size, head=True))

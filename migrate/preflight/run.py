@@ -98,7 +98,6 @@ def _unfinished(name: str, where: str, error: ServerError) -> Check:
 def _of_servers(sources: Sequence[Server], targets: Sequence[Server]) -> Iterator[Check]:
     for server in sources:
         yield from _made("version", server.name, settings.source_version(server))
-        yield from _made("charset", server.name, settings.charset(server))
         yield from _made("privileges", server.name, privileges.source_privileges(server))
         yield from _made("log_bin", server.name, binlog.log_bin(server))
         yield from _made("binlog_format", server.name, binlog.row_format(server))
@@ -107,7 +106,6 @@ def _of_servers(sources: Sequence[Server], targets: Sequence[Server]) -> Iterato
     yield from binlog.gtids(sources)
     for server in targets:
         yield from _made("version", server.name, settings.target_version(server))
-        yield from _made("charset", server.name, settings.charset(server))
         yield from target.local_infile(server)
         yield from settings.sql_modes(sources, server)
         yield from settings.time_zones(sources, server)

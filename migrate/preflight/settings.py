@@ -1,4 +1,4 @@
-"""Checks of what servers are and how they are set: versions, modes, time, charsets, packets."""
+"""Checks of what servers are and how they are set: versions, modes, time, packets."""
 
 from __future__ import annotations
 
@@ -36,10 +36,8 @@ def target_version(server: Server) -> Iterator[Check]:
         yield warning(name, server.name, f"{text}: not tested below 6.5", "upgrade TiDB to an LTS release, 8.5 say")
     else:
         yield ok(name, server.name, text)
-    rows = server.session.query(
-        "SELECT VARIABLE_VALUE FROM mysql.tidb WHERE VARIABLE_NAME = 'new_collation_enabled'"
-    ) if server.flavor == "TiDB" else []  # fmt: skip
-    if rows and rows[0][0] != "True":
+    alike = server.session.value("SELECT _utf8mb4'a' COLLATE utf8mb4_general_ci = _utf8mb4'A'")
+    if server.flavor == "TiDB" and not alike:
         yield failed("collations", server.name, "TiDB was bootstrapped without its new collations: every text would "
                      "compare byte for byte", "bootstrap the cluster with new_collations_enabled_on_first_bootstrap = "
                      "true")  # fmt: skip
@@ -87,19 +85,6 @@ def _zone(server: Server) -> str:
     if zone.upper() == "SYSTEM":
         zone = server.variable("system_time_zone") or "SYSTEM"
     return "UTC" if zone in ("+00:00", "UTC", "Etc/UTC", "GMT", "Etc/GMT") else zone
-
-
-def charset(server: Server) -> Iterator[Check]:
-    """That the server lets our sessions speak utf8mb4: some are set to ignore what a client asks for."""
-    client, results, connection = server.session.one(
-        "SELECT @@character_set_client, @@character_set_results, @@character_set_connection"
-    )
-    if {client, results, connection} == {"utf8mb4"}:
-        yield ok("charset", server.name, "sessions are utf8mb4")
-    else:
-        yield failed("charset", server.name, f"overrules a session's charset: client {client}, results {results}, "
-                     f"connection {connection}", "take skip-character-set-client-handshake, and what sets names in "
-                     "init_connect, out of its options")  # fmt: skip
 
 
 def packets(sources: Sequence[Server], target: Server) -> Iterator[Check]:

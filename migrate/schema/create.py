@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from migrate.catalog import read_catalog
-from migrate.db import Session
+from migrate.db import SQL_MODE, Session
 from migrate.errors import NoGo
 from migrate.model import MergedTable, TableDef, Target, quote
 from migrate.schema.ddl import TargetSchema, target_ddl
@@ -33,7 +33,9 @@ class SchemaReport:
 
     def text(self) -> str:
         """The DDL and what changes, ready to be read, or to be fed to a client."""
-        pieces = []
+        databases = sorted({s.target.schema for s, _ in self.tables})
+        head = [f"SET SESSION sql_mode = '{SQL_MODE}';", *(f"{_database(name)};" for name in databases)]
+        pieces = ["\n".join(head)]
         for schema, state in self.tables:
             notes = [f"-- {schema.target}: {state}", *(f"--   {change}" for change in schema.changes)]
             pieces.append("\n".join([*(n.replace("\n", " ") for n in notes), schema.sql + ";"]))
@@ -58,13 +60,17 @@ def create_schema(session: Session, tables: Sequence[MergedTable], execute: bool
     missing = [s for s in schemas if s.target not in there]
     if execute:
         for schema in missing:
-            session.execute(f"CREATE DATABASE IF NOT EXISTS {quote(schema.target.schema)} DEFAULT CHARSET utf8mb4")
+            session.execute(_database(schema.target.schema))
             session.execute(schema.sql)
         there = _read_back(session, schemas)
         _compare("was created, but is not what was meant", missing, there)
     return SchemaReport(
         tuple((s, "exists" if s not in missing else "created" if execute else "missing") for s in schemas)
     )
+
+
+def _database(name: str) -> str:
+    return f"CREATE DATABASE IF NOT EXISTS {quote(name)} DEFAULT CHARSET utf8mb4"
 
 
 def _read_back(session: Session, schemas: Sequence[TargetSchema]) -> dict[Target, TableDef]:

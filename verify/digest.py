@@ -46,13 +46,11 @@ class Digest:
         return f"SELECT {self.sums(strong)} FROM {self.table}{where}"
 
     def buckets_sql(self, buckets: int, strong: bool = False, where: str = "") -> str:
-        return f"SELECT {self.bucket(buckets)} b, {self.sums(strong)} FROM {self.table}{where} GROUP BY b"
+        return f"SELECT {self.bucket(buckets)}, {self.sums(strong)} FROM {self.table}{where} GROUP BY 1"
 
     def rows_sql(self, number: int, buckets: int, chosen: Iterable[int]) -> str:
         """The rows of some buckets: hash of the key, `number` (whose rows they are), text, and what isn't in it."""
-        columns = ", ".join(
-            [f"{self.hash.sql(self.key)} h", str(number), self.text, *(sql for _, sql in self.finished)]
-        )
+        columns = ", ".join([f"{self.hash.sql(self.key)}", str(number), self.text, *(sql for _, sql in self.finished)])
         return f"SELECT {columns} FROM {self.table} WHERE {self.bucket(buckets)} IN ({','.join(map(str, chosen))})"
 
     def totals(self, session: Session, strong: bool = False, where: str = "") -> Totals:

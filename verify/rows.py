@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 
+from migrate.config import Endpoint
 from migrate.db import Row, Session
 from verify.digest import Digest
 from verify.encoding import show
@@ -25,6 +26,8 @@ from verify.tables import Pair
 _BUCKET_ROWS = 256
 _MOST_BUCKETS = 1 << 16
 _PASS_ROWS = 1_000_000
+_PASS_BUCKETS = 1024  # with _UNION_SHARDS, a statement stays within the 4 MiB that MySQL 5.6 takes
+_UNION_SHARDS = 200
 
 Pieces = tuple[str, ...]
 Found = tuple[int, Pieces]  # the shard's number (-1 is the target), and the row
@@ -44,12 +47,12 @@ class Buckets:
         return sorted(b for b in every if self.source.get(b) != self.target.get(b))
 
     def passes(self, most: int = _PASS_ROWS) -> Iterator[list[int]]:
-        """The bad buckets in groups of at most `most` rows, or of one bucket."""
+        """The bad buckets in groups of at most `most` rows, or of one bucket, and of no more than a statement holds."""
         group: list[int] = []
         rows = 0
         for bucket in self.bad:
             here = max(self.source.get(bucket, Totals()).rows, self.target.get(bucket, Totals()).rows)
-            if group and rows + here > most:
+            if group and (rows + here > most or len(group) == _PASS_BUCKETS):
                 yield group
                 group, rows = [], 0
             group.append(bucket)
@@ -76,32 +79,33 @@ def bucketed(readers: Readers, pair: Pair, rows: int, strong: bool = False) -> B
 
 def mismatches(readers: Readers, pair: Pair, buckets: Buckets) -> Iterator[Mismatch]:
     """Every row that differs, by the hash of its key within a pass. The caller stops when it has enough."""
+    digest = pair.on_target()  # finishes both sides' rows alike
     for chosen in buckets.passes():
         with ExitStack() as stack:
-            sources = [
-                _stream(readers, stack, instance, sql) for instance, sql in _source_sql(pair, buckets, chosen).items()
-            ]
-            target = _stream(
-                readers, stack, None, pair.on_target().rows_sql(-1, buckets.number, chosen) + " ORDER BY h"
-            )
-            rows = heapq.merge(*sources, target, key=itemgetter(0))
+            streams = [_stream(readers, stack, *source) for source in _statements(readers, pair, buckets, chosen)]
+            rows = heapq.merge(*streams, key=itemgetter(0))
             for _, same_hash in groupby(rows, key=itemgetter(0)):
-                found = ((int(row[1]), _pieces(pair, row)) for row in same_hash)
+                found = ((int(row[1]), _pieces(pair, digest, row)) for row in same_hash)
                 yield from _by_key(pair, found) if pair.key else _by_row(pair, found)
 
 
-def _source_sql(pair: Pair, buckets: Buckets, chosen: Sequence[int]) -> dict[str, str]:
-    """Per instance one statement that gives the rows of all its shards, sorted by the hash of the key."""
+def _statements(
+    readers: Readers, pair: Pair, buckets: Buckets, chosen: Sequence[int]
+) -> Iterator[tuple[Endpoint, str]]:
+    """The statements that give the rows of those buckets, sorted by the hash of the key: one for the target, and one
+    for the shards of an instance together, so that hundreds of shards don't need hundreds of connections."""
+    yield readers.config.target, f"{pair.on_target().rows_sql(-1, buckets.number, chosen)} ORDER BY 1"
     selects: dict[str, list[str]] = defaultdict(list)
     for number, table in enumerate(pair.merged.shards):
-        sql = pair.on_source(table).rows_sql(number, buckets.number, chosen)
-        selects[table.shard.instance].append(f"({sql})")
-    return {instance: " UNION ALL ".join(parts) + " ORDER BY h" for instance, parts in selects.items()}
+        selects[table.shard.instance].append(f"({pair.on_source(table).rows_sql(number, buckets.number, chosen)})")
+    for instance, parts in selects.items():
+        for begin in range(0, len(parts), _UNION_SHARDS):
+            union = " UNION ALL ".join(parts[begin : begin + _UNION_SHARDS])
+            yield readers.config.source(instance), f"{union} ORDER BY 1"
 
 
-def _stream(readers: Readers, stack: ExitStack, instance: str | None, sql: str) -> Iterator[Row]:
-    """The rows of a statement of one server, which begins to work on it at once."""
-    endpoint = readers.config.source(instance) if instance is not None else readers.config.target
+def _stream(readers: Readers, stack: ExitStack, endpoint: Endpoint, sql: str) -> Iterator[Row]:
+    """The rows of a statement, which its server begins to work on at once."""
     session = stack.enter_context(readers.session(endpoint))
     stream = session.stream(sql)
     first = readers.start(lambda: next(stream, None))
@@ -116,11 +120,11 @@ def _stream(readers: Readers, stack: ExitStack, instance: str | None, sql: str) 
     return rows()
 
 
-def _pieces(pair: Pair, row: Row) -> Pieces:
+def _pieces(pair: Pair, digest: Digest, row: Row) -> Pieces:
     """All pieces of a fetched row, in the order of `pair.columns`."""
     _, _, text, *values = row
     inline = iter(_text(text).split(","))
-    finished = pair.on_target().pieces(values)
+    finished = digest.pieces(values)
     return tuple(next(finished if kind.client else inline) for _, kind in pair.columns)
 
 

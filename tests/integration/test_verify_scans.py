@@ -1,0 +1,149 @@
+"""How the sides are read: aggregated in TiKV, large shards in ranges that tile them, problems told by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from migrate.catalog import read_catalog
+from migrate.config import load_config
+from migrate.db import connect
+from migrate.errors import ConfigError, MigrateError, NoGo
+from migrate.sandbox import Sandbox
+from tests.verify_lab import Lab
+from verify.model import Totals
+from verify.ranges import split
+from verify.readers import Readers
+from verify.run import verify_checksum, verify_rows
+from verify.scan import check_count
+from verify.tables import Pair, load
+
+LEDGER = """id BIGINT NOT NULL PRIMARY KEY, account BIGINT NOT NULL, amount DECIMAL(20,4) NOT NULL, kind ENUM('a','b'),
+  memo VARCHAR(100) COLLATE utf8mb4_general_ci NULL, note TEXT, raw VARBINARY(9), flag BIT(1), at DATETIME(3) NOT NULL,
+  done TIMESTAMP NULL, day DATE, took TIME"""
+
+
+@pytest.fixture
+def lab(servers: Sandbox, tmp_path: Path) -> Iterator[Lab]:
+    lab = Lab(servers.sources, servers.target, tmp_path, "vs")
+    yield lab
+    lab.drop()
+
+
+def pair_of(lab: Lab) -> Pair:
+    with Readers(lab.config()) as readers:
+        return load(readers)[0]
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_the_target_aggregates_in_tikv(lab: Lab, analyzed: bool) -> None:
+    rows = [(n, n % 7, "1.5", "a", "m", "n", b"r", b"\1", "2026-01-01", None, None, None) for n in range(500)]
+    lab.table("entry", LEDGER, rows)
+    if analyzed:
+        lab.on_target("ANALYZE TABLE $.entry")
+    digest = pair_of(lab).on_target()
+    with connect(load_config(lab.config().path).target) as session:
+        for sql in (
+            digest.totals_sql(),
+            digest.totals_sql(strong=True),
+            digest.buckets_sql(1024),
+            digest.buckets_sql(1024, strong=True),
+        ):
+            plan = session.query(f"EXPLAIN {sql}")
+            pushed = [row[4] for row in plan if "HashAgg" in row[0] and row[2] == "cop[tikv]"]
+            pushed += [row[4] for row in plan if "StreamAgg" in row[0] and row[2] == "cop[tikv]"]
+            assert len(pushed) == 1, "\n".join(map(str, plan))
+            assert "sum(crc32(md5(concat_ws" in pushed[0]
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("BIGINT", list(range(-50, 50))),
+        ("BIGINT UNSIGNED", [0, 1, 2**64 - 1, *range(5, 90)]),
+        ("VARCHAR(20)", [f"k{n}" for n in range(90)] + ["", "'", "柜"]),
+        ("VARCHAR(20) CHARACTER SET latin1", [f"{c}{n}" for c in "aé" for n in range(40)]),
+        ("VARCHAR(20) CHARACTER SET gbk", [f"{c}{n}" for c in "a快" for n in range(40)]),
+        ("VARBINARY(4)", [bytes([n, 255 - n]) for n in range(90)] + [b""]),
+        ("DECIMAL(20,4)", [f"{n}.0001" for n in range(-40, 40)]),
+        ("DATETIME(3)", [f"2026-01-01 00:00:{n % 60:02d}.{n:03d}" for n in range(90)]),
+        ("ENUM('a','b')", ["a", "b"]),
+        ("DOUBLE", [0.1 * n for n in range(30)]),
+    ],
+)
+@pytest.mark.parametrize("second", [False, True])
+def test_ranges_tile_the_shard(lab: Lab, column: str, values: list[object], second: bool) -> None:
+    """Each row is in one range, with a key of one column, and with one whose first column repeats."""
+    key = f"k {column} NOT NULL, s INT NOT NULL, PRIMARY KEY (k, s)"
+    lab.table("r", key, [(v, s) for v in values for s in range(1 + 2 * second)], shards=1)
+    with connect(lab.config().sources[0]) as session:
+        table = next(t for t in read_catalog(session, "m1", [lab.schema]))
+        for size in (1, 3, 10, 1000):
+            ranges = list(split(session, table, size))
+            counts = [session.value(f"SELECT COUNT(*) FROM {table.shard.sql}{r.where}") for r in ranges]
+            assert sum(counts) == len(values) * (1 + 2 * second)
+            assert all(count >= size for count in counts[:-1])
+            if size == 3 and column.partition("(")[0] not in ("ENUM", "DOUBLE"):
+                assert len(ranges) > 5
+
+
+def test_a_shard_read_in_ranges_has_the_totals_of_the_whole(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("verify.scan.RANGE_ROWS", 2)
+    monkeypatch.setattr("verify.ranges.RANGE_ROWS", 2)
+    monkeypatch.setattr("verify.scan.split", lambda session, table: split(session, table, 40))
+    rows = [(n, n % 9, "0.0001", None, f"m{n}", None, None, None, "2026-01-01", None, None, None) for n in range(500)]
+    lab.table("entry", LEDGER, rows, shards=2)
+    lab.on_shard(0, "ANALYZE TABLE $.entry_0")
+    assert verify_checksum(lab.config(), strong=True).ok
+    lab.on_target("UPDATE $.entry SET amount = amount + 1 WHERE id = 444")
+    (found,) = verify_rows(lab.config()).mismatches
+    assert found.key == {"id": "444"}
+
+
+def test_ranges_that_miss_rows_are_an_error(lab: Lab) -> None:
+    lab.table("t", "id INT NOT NULL PRIMARY KEY", [(n,) for n in range(10)])
+    with Readers(lab.config()) as readers:
+        shard = load(readers)[0].merged.shards[0]
+        check_count(readers, shard, 5)
+        with pytest.raises(MigrateError, match="gave 4 rows in ranges and has 5"):
+            check_count(readers, shard, 4)
+
+
+def test_bucket_totals_add_up_to_the_table(lab: Lab) -> None:
+    lab.table("t", "id INT NOT NULL PRIMARY KEY, f DOUBLE, b INT", [(n, n / 3, n) for n in range(300)])
+    digest = pair_of(lab).on_target()
+    with connect(lab.config().target) as session:
+        for strong in (False, True):
+            buckets = digest.buckets(session, 64, strong)
+            assert sum(buckets.values(), Totals()) == digest.totals(session, strong)
+            assert len(buckets) > 32
+
+
+def test_missing_and_additional_columns_and_tables_are_named(lab: Lab) -> None:
+    lab.table("a", "id INT NOT NULL PRIMARY KEY, gone INT", target_columns="id INT NOT NULL PRIMARY KEY, more INT")
+    lab.table("b", "id INT NOT NULL PRIMARY KEY, V INT", target_columns="ID INT NOT NULL PRIMARY KEY, v INT")
+    lab.table("c", "id INT NOT NULL PRIMARY KEY")
+    lab.on_target("DROP TABLE $.c")
+    with pytest.raises(NoGo) as caught:
+        verify_checksum(lab.config())
+    text = str(caught.value)
+    assert f"{lab.schema}.a: column gone of m1.{lab.schema}.a_0 is missing on the target" in text
+    assert f"{lab.schema}.a: column more of the target is on no shard" in text
+    assert f"{lab.schema}.c: there is no such table on the target" in text
+    assert f"{lab.schema}.b" not in text
+
+
+def test_shards_that_differ_in_shape_are_named(lab: Lab) -> None:
+    lab.table("a", "id INT NOT NULL PRIMARY KEY")
+    lab.on_shard(1, "ALTER TABLE $.a_1 ADD late INT")
+    with pytest.raises(NoGo, match=r"m2\.\w+\.a_1 and m1\.\w+\.a_0 don't both have column late"):
+        verify_checksum(lab.config())
+
+
+def test_no_tables_are_an_error(lab: Lab) -> None:
+    config = lab.config()
+    config.path.write_text(config.path.read_text() + f"[[ignore]]\nschema = '{lab.schema}'\n")
+    with pytest.raises(ConfigError, match="0 tables matched"):
+        verify_checksum(load_config(config.path))

@@ -48,9 +48,9 @@ def _text(value: str, collation: str) -> str:
 
 
 def hashed(expression: str, function: Hash) -> str:
-    """64 bits of the hash of a text, as an unsigned decimal number."""
+    """64 bits of the hash of a text, as an unsigned number."""
     digest = f"MD5({expression})" if function == "MD5" else f"SHA2({expression}, 256)"
-    return f"CONV(LEFT({digest}, 16), 16, 10)"
+    return f"CAST(CONV(LEFT({digest}, 16), 16, 10) AS UNSIGNED)"  # 5.6 cuts a CONV in a derived table to 16 digits
 
 
 def never_null(index: Index, target: TableDef) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,8 @@ from migrate.errors import ServerError
 from migrate.model import TEXTS, Column, Index, MergedTable, Shard, ShardTable, TableDef, Target, quote
 from migrate.schema import target_ddl
 from migrate.schema.collation import comparison_change
+
+log = logging.getLogger("migrate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +197,7 @@ class _Search:
                 wanted = ", ".join(str(s - (1 << 64) if signed and s >> 63 else s) for s in suspects)
                 condition = f"{quote(self.number.name)} IN ({wanted})"
             else:
-                wanted = ", ".join(f"'{s}'" for s in suspects)
+                wanted = ", ".join(map(str, suspects))
                 condition = f"{never_null(self.index, self.target)} AND {hashed(key, self.function)} IN ({wanted})"
             with self.sessions.borrow(table.shard.instance) as session:
                 for whole, *values in session.query(
@@ -206,6 +209,11 @@ class _Search:
             if len(places) > 1:
                 shards, keys = zip(*places, strict=True)
                 found.append(Collision(self.table.target, self.index.name, columns, shards, keys))
+        if len(found) < len(suspects):
+            log.warning(
+                "%s: %s: %d of %d suspected keys were no longer equal when their rows were read again",
+                *(self.table.target, self.index.name, len(suspects) - len(found), len(suspects)),
+            )
         return found
 
 

@@ -110,7 +110,7 @@ def _no_secret_url(value: object) -> object:
 
 
 class Migration(_Strict):
-    name: Annotated[str, Field(pattern=r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")]
     pack: str | None = None
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 
+from migrate.copy.culprit import SKIPPED, Culprit, find_culprit, split_lines
 from migrate.db import Session
 from migrate.errors import MigrateError, ServerError
 from migrate.model import Chunk, Target, quote
 
 _COUNTS = re.compile(r"Records: (\d+)\s+Deleted: (\d+)\s+Skipped: (\d+)\s+Warnings: (\d+)")
-_ROW = re.compile(r"\bat row (\d+)|\brow (\d+)\b", re.IGNORECASE)
 _SHOWN = 5
 
 
@@ -32,43 +32,61 @@ def load_lines(
 ) -> None:
     """Loads the file's lines (without its first one, if that is a `head`) inside the session's open transaction.
 
-    The target must take `rows` rows, each as it is: RowRefused names table, row and the server's reason if it
-    warned, skipped or deleted anything; the caller rolls back.
+    The target must take `rows` rows, each as it is: RowRefused names table, row, column and the server's reason if
+    it warned, skipped or deleted anything; the transaction is rolled back.
     """
+    reasons = _load(session, target, columns, path, rows, head)
+    if not reasons:
+        return
+    session.rollback()
+    raise RowRefused(
+        f"{target} would not take the rows of {origin} as they are; the transaction was rolled back\n"
+        + "\n".join(_explained(session, target, columns, path, head) or reasons[:_SHOWN])
+    )
+
+
+def _load(session: Session, target: Target, columns: Sequence[str], path: Path, rows: int, head: bool) -> list[str]:
+    """Loads; gives what the target said against it, or what its counts say, or nothing if all is well."""
+    names = ", ".join(c if c is SKIPPED else quote(c) for c in columns)
     try:
         session.execute(
             f"LOAD DATA LOCAL INFILE '{path}' INTO TABLE {target.sql} CHARACTER SET utf8mb4 "
             "FIELDS TERMINATED BY ',' ENCLOSED BY '\"' ESCAPED BY '\\\\' LINES TERMINATED BY '\\n' "
-            f"{'IGNORE 1 LINES ' if head else ''}({', '.join(quote(c) for c in columns)})"
+            f"{'IGNORE 1 LINES ' if head else ''}({names})"
         )
     except ServerError as error:
         if type(error) is not ServerError:
             raise
-        raise RowRefused(f"{target} refuses rows of {origin}: {error.message} (error {error.number})") from None
+        return [f"{error.message} (error {error.number})"]
     counts = _COUNTS.search(session.last_message)
     if counts is None:
-        raise RowRefused(f"{target}: LOAD DATA gave no counts: {session.last_message!r}")
+        return [f"LOAD DATA gave no counts: {session.last_message!r}"]
     records, deleted, skipped, warnings = (int(n) for n in counts.groups())
     if (records, deleted, skipped, warnings) == (rows, 0, 0, 0):
-        return
-    said = session.query("SHOW WARNINGS")
-    reasons = [f"  {_shorten(str(message))}{_where(str(message), path, head)}" for _, _, message in said[:_SHOWN]]
-    raise RowRefused(
-        f"{target} would not take the rows of {origin} as they are: {rows} sent, {records} read, {skipped} skipped, "
-        f"{deleted} deleted, {warnings} warnings; the transaction was rolled back\n" + "\n".join(reasons)
-    )
+        return []
+    said = [str(message) for _, _, message in session.query("SHOW WARNINGS")]
+    return said or [f"{rows} sent, {records} read, {skipped} skipped, {deleted} deleted, {warnings} warnings"]
 
 
-def _where(message: str, path: Path, head: bool) -> str:
-    """The start of the line that a warning speaks of, so that the row can be found by its key."""
-    match = _ROW.search(message)
-    if not match:
-        return ""
-    number = int(match[1] or match[2])
-    with open(path, "rb") as file:
-        line = next(islice(file, number - 1 + head, None), b"")
-    return f"\n    row {number}: {_shorten(line.decode(errors='replace').rstrip())}" if line else ""
+def _explained(session: Session, target: Target, columns: Sequence[str], path: Path, head: bool) -> list[str]:
+    """The row and the columns at fault, in lines; nothing if they can't be found."""
+
+    def attempt(lines: Sequence[bytes], into: Sequence[str]) -> list[str]:
+        with tempfile.NamedTemporaryFile() as file:
+            file.writelines(lines)
+            file.flush()
+            return _load(session, target, into, Path(file.name), len(lines), False)
+
+    try:
+        culprit = find_culprit(session, split_lines(path.read_bytes())[head:], columns, attempt)
+        key = [row[4] for row in session.query(f"SHOW KEYS FROM {target.sql} WHERE Key_name = 'PRIMARY'")]
+    except ServerError:
+        return []
+    return _told(culprit, key) if culprit else []
 
 
-def _shorten(text: str, limit: int = 300) -> str:
-    return text if len(text) <= limit else text[:limit] + " …"
+def _told(culprit: Culprit, key: Sequence[str]) -> list[str]:
+    where = ", ".join(f"{c} = {culprit.fields[c]}" for c in key if c in culprit.fields)
+    lines = [f"  row {culprit.number} of it{f' ({where})' if where else ''}:"]
+    lines += [f"    column {c} = {culprit.fields.get(c)}" for c in culprit.columns]
+    return [*lines, *(f"    {reason}" for reason in culprit.reasons[:_SHOWN])]

@@ -60,7 +60,8 @@ class ShardReader:
         tls = dict(endpoint.tls)
         try:
             self._connection = self._open(tls)
-            for statement in PINNED:
+            # No conversion of results: it would replace what isn't valid in a column's charset by question marks.
+            for statement in (*PINNED, "SET character_set_results = NULL"):
                 self._connection.cmd_query(statement)
         except mysql.connector.Error as error:
             raise classify(error.errno, str(error.msg), str(endpoint)) from None

@@ -10,10 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from migrate.model import FLOATS, INTEGERS, TIMES, Column, Interleave, TableDef, quote
+from migrate.schema.column import members
 
 _BARE = INTEGERS | FLOATS | TIMES | {"decimal"}
 _INLINE = frozenset({"char", "varchar", "tinytext", "text", "enum", "set"})
-_UTF8 = frozenset({"utf8", "utf8mb3", "utf8mb4", "ascii"})
+_UTF8 = frozenset({"utf8", "utf8mb3", "utf8mb4", "ascii"})  # their bytes are those of utf8mb4
+_WHOLE = frozenset({"latin1"})  # every byte is a character
 
 
 @dataclass(frozen=True)
@@ -49,15 +51,44 @@ def row_select(definition: TableDef, remap: dict[str, Interleave]) -> RowSelect:
 
 
 def _value(column: Column, interleave: Interleave | None) -> str:
-    """The expression whose text is the column's exact value."""
+    """The expression whose text is the column's exact value; where the target has no such value, it is a text that
+    the target refuses, and that says why."""
     name = quote(column.name)
     if interleave:
         return f"({name} * {1 << interleave.bits} + {interleave.number})"
-    if column.type in FLOATS:  # FLOAT prints six digits; as a DOUBLE product it prints all, and -0 stays -0
-        return f"{name} * 1e0"
-    if column.charset is not None and column.charset not in _UTF8:
-        return f"CONVERT({name} USING utf8mb4)"
-    return name
+    if column.type in FLOATS:  # FLOAT prints six digits; as a DOUBLE product it prints all
+        exact = f"{name} * 1e0"
+        return f"IF({name} = 0 AND {exact} LIKE '-%', 'negative zero', {exact})"
+    if column.type == "json":
+        return _json(name)
+    text = _text(name, column)
+    if column.type in ("enum", "set") and "" in (names := members(column.full_type)):
+        return f"IF({_unnamed(column, names)}, 'not to be told from its empty member', {text})"
+    return text
+
+
+def _text(name: str, column: Column) -> str:
+    if column.charset is None or column.charset in _UTF8:
+        return name
+    wide = f"CONVERT({name} USING utf8mb4)"
+    if column.charset in _WHOLE:
+        return wide
+    # What has no character of Unicode becomes a question mark: X'FE' is in no UTF-8, so that the target refuses it.
+    lossy = f"CAST(CONVERT({wide} USING {column.charset}) AS BINARY) <> CAST({name} AS BINARY)"
+    return f"IF({lossy}, CONCAT(X'FE', HEX({name})), {wide})"
+
+
+def _unnamed(column: Column, names: Sequence[str]) -> str:
+    """Whether the value shows as the empty text, or as others show, but isn't that member: number 0 of an ENUM with
+    an empty member; a SET with the empty member in it, which is no text."""
+    name = quote(column.name)
+    return f"{name} + 0 = 0" if column.type == "enum" else f"{name} & {1 << names.index('')}"
+
+
+def _json(name: str) -> str:
+    # The server's JSON may hold dates, bytes and exact decimals; their text is another value.
+    text = f"CAST({name} AS CHAR)"
+    return f"IF({name} <> CAST({text} AS JSON), 'dates, bytes or long decimals in it have no JSON text', {text})"
 
 
 def _line(columns: Sequence[Column], values: Sequence[str]) -> str:

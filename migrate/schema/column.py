@@ -6,7 +6,7 @@ import re
 import unicodedata
 from dataclasses import dataclass, replace
 
-from migrate.model import BINARIES, INTEGERS, SPATIAL, TEXTS, Column
+from migrate.model import BINARIES, FLOATS, INTEGERS, SPATIAL, TEXTS, Column
 from migrate.schema.collation import char_width, target_collation, text_growth
 from migrate.schema.expression import target_default, target_expression
 
@@ -66,6 +66,11 @@ def _numbers(source: Column, interleaved: bool, changes: list[str]) -> Column:
         full = full if one_bit else re.sub(r"\(\d+\)", "", full)
     if source.type == "year":
         full = "year"
+    if source.type in FLOATS and "(" in full:
+        full = re.sub(r"\(.*\)", "", full)
+        changes.append(
+            f"{source.full_type} becomes {full}: TiDB would round to its digits what the source holds unrounded"
+        )
     if interleaved and source.type != "bigint":
         wide = "bigint unsigned" if source.unsigned else "bigint"
         changes.append(f"{full} becomes {wide}: its interleaved values need the room")

@@ -69,6 +69,7 @@ class Session:
                 local_infile=True,
                 conv=_CONVERSIONS,
                 max_allowed_packet=1 << 30,
+                ssl_disabled=endpoint.plain,
                 ssl_ca=tls.get("ssl_ca"),
                 ssl_cert=tls.get("ssl_cert"),
                 ssl_key=tls.get("ssl_key"),

@@ -33,6 +33,12 @@ class Endpoint:
     password: str = field(repr=False, default="")
     tls: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def plain(self) -> bool:
+        """Whether to talk without TLS: on this machine, unless its options ask for it. Elsewhere TLS is used where
+        the server offers it, and required where the options ask for it."""
+        return not self.tls and self.host in ("127.0.0.1", "::1", "localhost")
+
     def __str__(self) -> str:
         return f"{self.name} ({self.user}@{self.host}:{self.port})"
 

@@ -21,6 +21,8 @@ from migrate.sandbox.seed import seed as make_seed
 from migrate.sandbox.traffic import Traffic, TrafficReport
 from migrate.sandbox.workload import load_workload
 
+_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
+
 pack_option = click.option("--pack", help="The pack; the config's if not given.")
 root_option = click.option(
     "--root",
@@ -60,10 +62,13 @@ def seed(
                 bars.append(stack.enter_context(Progress("loading the ledger", total, "rows")))
             bars[0].at(done)
 
-        report = make_seed(
-            config.sources, _pack(config, pack), rows, schemas=schemas, tables=tables, skew=skew, seed=seed,
-            force=force, progress=progress,
-        )  # fmt: skip
+        try:
+            report = make_seed(
+                config.sources, _pack(config, pack), rows, schemas=schemas, tables=tables, skew=skew, seed=seed,
+                force=force, progress=progress,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            raise Interrupted("stopped with the ledger half made: seed again with --force") from None
     emit(asdict(report), _seed_text(report), as_json)
 
 
@@ -116,11 +121,16 @@ def traffic(
 
 
 def _config(context: click.Context, root: Path | None) -> Config:
-    """The config named by -c or MIGRATE_CONFIG, else that of the sandbox."""
+    """The config named by -c or MIGRATE_CONFIG, else that of the sandbox. Its sources must be on this machine:
+    what drops databases and makes money up must never reach a ledger that somebody lives by."""
     path = context.find_root().params.get("path") or Sandbox(root).config
     if not path.exists():
         raise ConfigError(f"{path}: no such file; run `migrate sandbox up` first, or name a config with -c FILE")
-    return load_config(path)
+    config = load_config(path)
+    for source in config.sources:
+        if source.host not in _THIS_MACHINE:
+            raise ConfigError(f"{path}: {source.name} is on {source.host}: a sandbox's servers are on this machine")
+    return config
 
 
 def _pack(config: Config, pack: str | None) -> str:

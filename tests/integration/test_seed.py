@@ -345,6 +345,17 @@ def test_a_kill_loses_nothing_acknowledged(
     assert set(broken_rules(sources, pack)) <= in_transit
 
 
+@pytest.mark.parametrize("verb", ["seed", "traffic"])
+def test_a_server_elsewhere_is_never_touched(tmp_path: Path, verb: str) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(
+        '[migration]\nname = "x"\npack = "payment"\n[[source]]\nname = "prod"\nurl = "mysql://u@db.example.com"\n'
+        '[target]\nurl = "mysql://u@127.0.0.1:1"\n'
+    )
+    done = subprocess.run([*COMMAND, "-c", str(config), "sandbox", verb], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "prod is on db.example.com" in done.stderr
+
+
 def test_commands_say_what_is_missing(servers: Sandbox, sources: tuple[Endpoint, ...], pack: str) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [*COMMAND, "-c", str(servers.config), "sandbox", *arguments, "--pack", pack]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-
-from tqdm import tqdm
+from typing import Any
 
 _EVERY_S = 5.0
 
@@ -17,11 +16,7 @@ class Progress:
     def __init__(self, step: str, total: int, unit: str = "rows"):
         self.step, self.total, self.unit, self.done = step, max(total, 0), unit, 0
         self._started = self._told = time.monotonic()
-        self._bar = (
-            tqdm(total=self.total, desc=step, unit=f" {unit}", unit_scale=True, file=sys.stderr, dynamic_ncols=True)
-            if sys.stderr.isatty()
-            else None
-        )
+        self._bar = _bar(step, self.total, unit) if sys.stderr.isatty() else None
 
     def add(self, count: int) -> None:
         """That many more are done."""
@@ -52,3 +47,9 @@ class Progress:
             self._bar.close()
         elif kind is None:
             self._tell()
+
+
+def _bar(step: str, total: int, unit: str) -> Any:
+    from tqdm import tqdm  # takes longer to import than many a step to run, and needn't be where there is no terminal
+
+    return tqdm(total=total, desc=step, unit=f" {unit}", unit_scale=True, file=sys.stderr, dynamic_ncols=True)

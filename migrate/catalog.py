@@ -98,7 +98,7 @@ def _columns(session: Session, where: str, args: tuple[str, ...]) -> dict[_Name,
         full = written if isinstance(written, str) else written.decode()
         if tidb and kind in ("enum", "set"):  # TiDB writes a member's backslash once, MySQL escapes it
             full = full.replace("\\", "\\\\")
-        default = _mariadb_default(given) if mariadb else given
+        default, computed = _mariadb_default(given) if mariadb else (given, "default_generated" in extra)
         update = re.search(r"on update (\S+)", extra)
         now = bool(default and re.match(r"current_timestamp(\(\d*\))?$", str(default), re.IGNORECASE))
         found[schema, table].append(
@@ -110,7 +110,7 @@ def _columns(session: Session, where: str, args: tuple[str, ...]) -> dict[_Name,
                 charset=charset,
                 collation=collation,
                 default=default,
-                default_is_expression="default_generated" in extra or (now and kind in ("timestamp", "datetime")),
+                default_is_expression=computed or (now and kind in ("timestamp", "datetime")),
                 on_update=update[1].upper() if update else None,
                 auto_increment="auto_increment" in extra,
                 invisible="invisible" in extra,
@@ -122,12 +122,14 @@ def _columns(session: Session, where: str, args: tuple[str, ...]) -> dict[_Name,
     return found
 
 
-def _mariadb_default(default: str | None) -> str | None:
-    """A default as MySQL would give it: MariaDB writes NULL and the quotes of a literal out."""
+def _mariadb_default(default: str | None) -> tuple[str | None, bool]:
+    """(the default as MySQL would give it, whether it is an expression): MariaDB writes NULL and quotes out."""
     if default is None or default == "NULL":
-        return None
-    quoted = re.fullmatch(r"'(.*)'", default, re.DOTALL)
-    return re.sub(r"''|\\(.)", lambda m: "'" if m[0] == "''" else m[1], quoted[1]) if quoted else default
+        return None, False
+    if quoted := re.fullmatch(r"'(.*)'", default, re.DOTALL):
+        names = {"0": "\0", "n": "\n", "r": "\r", "t": "\t", "Z": "\x1a"}
+        return re.sub(r"''|\\(.)", lambda m: names.get(m[1], m[1]) if m[1] else "'", quoted[1]), False
+    return default, not re.fullmatch(r"-?[\d.]+(e[+-]?\d+)?|b'[01]*'", default, re.IGNORECASE)
 
 
 def _indexes(session: Session, where: str, args: tuple[str, ...]) -> dict[_Name, list[Index]]:

@@ -20,7 +20,7 @@ from migrate.db import Session, connect
 from migrate.errors import ServerError
 from migrate.model import TEXTS, Column, Index, MergedTable, Shard, ShardTable, TableDef, Target, quote
 from migrate.schema import target_ddl
-from migrate.schema.collation import comparison_change
+from migrate.schema.collation import compares_alike
 
 log = logging.getLogger("migrate")
 
@@ -109,10 +109,9 @@ def _may_collide(index: Index, table: MergedTable, target: TableDef) -> bool:
     as long as comparisons stay what they were, interleaving rules it out between shards."""
     for name in index.columns:
         before, after = table.definition.column(name), target.column(name)
-        if before.type in TEXTS - {"enum", "set"}:
-            was = before.collation or ""
-            if was != after.collation and not comparison_change(was, after.collation or "").startswith("compares as"):
-                return True
+        is_text = before.type in TEXTS - {"enum", "set"}
+        if is_text and not compares_alike(before.collation or "", after.collation or ""):
+            return True
     if len(table.shards) == 1:
         return False
     for name in index.columns:

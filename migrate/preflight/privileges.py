@@ -6,7 +6,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from migrate.db import Session
 from migrate.preflight.report import Check, failed, ok, warning
 from migrate.preflight.server import Server
 
@@ -17,10 +16,11 @@ _SAME = {"REPLICATION REPLICA": "REPLICATION SLAVE", "BINLOG MONITOR": "REPLICAT
 Grants = dict[str, set[str]]  # by *, schema pattern or schema.table: privileges
 
 
-def read_grants(session: Session) -> Grants:
-    """The session's privileges, those of its active roles too."""
+def read_grants(server: Server) -> Grants:
+    """The session's privileges, those of its active roles too (which MariaDB shows by itself)."""
+    session = server.session
     lines = [str(row[0]) for row in session.query("SHOW GRANTS")]
-    if any(" ON " not in line and line.upper().startswith("GRANT") for line in lines):  # a role
+    if server.flavor != "MariaDB" and any(" ON " not in line for line in lines):  # a role
         roles = session.value("SELECT CURRENT_ROLE()")
         if roles and str(roles).upper() != "NONE":
             lines += [str(row[0]) for row in session.query(f"SHOW GRANTS FOR CURRENT_USER() USING {roles}")]
@@ -64,7 +64,7 @@ def _like(pattern: str, schema: str) -> bool:
 
 def source_privileges(server: Server) -> Iterator[Check]:
     """SELECT on everything (what can't be seen can't be shown to be routed), and the binlog."""
-    grants = read_grants(server.session)
+    grants = read_grants(server)
     lacking = [p for p in _REPLICATION if not may(grants, p)]
     user = server.session.endpoint.user
     if lacking:
@@ -80,7 +80,7 @@ def source_privileges(server: Server) -> Iterator[Check]:
 
 def target_privileges(server: Server, schemas: Iterable[str]) -> Iterator[Check]:
     """Reading, writing and creating in the target schemas and in the toolkit's own."""
-    grants = read_grants(server.session)
+    grants = read_grants(server)
     user = server.session.endpoint.user
     fine = True
     for schema in (*sorted(set(schemas)), "migrate_meta"):

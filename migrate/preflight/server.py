@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal
 
 from migrate.db import Session
@@ -28,7 +29,7 @@ class Server:
         return self.variables.get(name, missing)
 
     def number(self, name: str, missing: int = 0) -> int:
-        return int(self.variables.get(name) or missing)
+        return int(Decimal(self.variables.get(name) or missing))  # MariaDB has expire_logs_days = 0.000000
 
 
 def look(name: str, session: Session) -> Server:

@@ -31,9 +31,14 @@ def target_collation(name: str) -> str:
     return "utf8mb4_unicode_ci" if "_520_" in wide or "uca1400" in wide else "utf8mb4_general_ci"
 
 
+def compares_alike(source: str, target: str) -> bool:
+    """Whether the two take the same texts for equal, and sort them alike."""
+    return re.sub(r"^(utf8mb3|utf8)_", "utf8mb4_", source) == target
+
+
 def comparison_change(source: str, target: str) -> str:
     """What the step from one collation to the other means, as half a sentence."""
-    if re.sub(r"^(utf8mb3|utf8)_", "utf8mb4_", source) == target:
+    if compares_alike(source, target):
         return "compares as before, and takes 4-byte characters"
     if source.endswith("_bin"):
         return "equal stays equal; sorts by Unicode code point"

@@ -79,11 +79,12 @@ def _expression_default(column: Column, expression: str) -> tuple[str, bool] | N
 def _printable(default: str) -> str | None:
     """A binary default as plain text, or None: other bytes don't survive information_schema, nor TiDB."""
     if re.fullmatch(r"0x([0-9A-Fa-f]{2})*", default):
-        default = bytes.fromhex(default[2:]).decode("latin-1")
-        if not default:  # what MySQL shows for a default that starts with a zero byte
-            return None
-    default = default.rstrip("\0")
-    return default if all(" " <= c <= "~" for c in default) else None
+        default = bytes.fromhex(default[2:]).decode("latin-1").rstrip("\0")
+        whole = default != ""  # MySQL shows a default that starts with a zero byte as none at all
+    else:
+        default = default.rstrip("\0")
+        whole = "?" not in default  # which stands for any byte that isn't utf8
+    return default if whole and all(" " <= c <= "~" for c in default) else None
 
 
 def target_expression(column: Column, bytes_change: bool) -> tuple[str, str | None]:

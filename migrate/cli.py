@@ -159,10 +159,10 @@ def schema(config: Config, execute: bool, as_json: bool) -> None:
 
 @cli.command()
 @click.option("--sandbox", "on_sandbox", is_flag=True, required=True, help="On servers of this machine, made for it.")
-@click.option("--pack", default="payment", show_default=True)
+@click.option("--pack", default="payment", show_default=True, help="The ledger to rehearse with.")
 @click.option("--rows", type=click.IntRange(2), default=100_000, show_default=True, help="Ledger entries to seed.")
 @click.option("--mysql", default="5.6", show_default=True, metavar="5.6|9.7|PATH", help="The sources' version.")
-@click.option("--instances", type=click.IntRange(1, 64), default=2, show_default=True)
+@click.option("--instances", type=click.IntRange(1, 64), default=2, show_default=True, help="MySQL servers.")
 @click.option("--root", type=click.Path(path_type=Path), help="The folder for servers and evidence; made anew.")
 @workers_option
 @json_option

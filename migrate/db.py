@@ -16,7 +16,7 @@ from pymysql.cursors import SSCursor
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential
 
 from migrate.config import Endpoint
-from migrate.errors import ConnectionLost, Interrupted, OutcomeUnknown, classify
+from migrate.errors import ConnectionLost, Interrupted, OutcomeUnknown, ServerError, classify
 
 log = logging.getLogger("migrate")
 
@@ -164,6 +164,9 @@ class Session:
             self.execute("COMMIT")
         except ConnectionLost as error:
             raise OutcomeUnknown(f"the answer to COMMIT was lost: {error}") from None
+        except ServerError:
+            self.rollback()  # or the next BEGIN would commit what this COMMIT could not
+            raise
 
     def rollback(self) -> None:
         """Rolls back; a lost connection has done so itself."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from migrate.db import Session
 from migrate.model import TEXTS, Column, Interleave, MergedTable, ShardTable, quote
 from migrate.preflight.report import Check, failed, ok
 
-ENTRY_BYTES = 6 << 20  # TiDB's txn-entry-size-limit
+ENTRY_BYTES = 6 << 20  # the txn-entry-size-limit of TiDB's config, unless a variable overrules it
 _LONG = frozenset({"mediumtext", "longtext", "mediumblob", "longblob", "json"})
 
 # Every byte of these is a character, so that nothing in them can be lost.
@@ -27,9 +27,11 @@ class _Question:
     judge: Callable[[Any], tuple[str, str] | None]
 
 
-def scan_shard(session: Session, table: MergedTable, shard: ShardTable, entry_bytes: int = ENTRY_BYTES
-               ) -> Iterator[Check]:  # fmt: skip
-    """Reads one shard once, whole. A check for each thing that is wrong, with its column; one if all is well."""
+def scan_shard(session: Session, table: MergedTable, shard: ShardTable, entry_bytes: int) -> Iterator[Check]:
+    """Reads one shard once, whole. A check for each thing that is wrong, with its column; one if all is well.
+
+    `entry_bytes`: the longest row that the target takes.
+    """
     questions = list(_questions(table, shard, entry_bytes))
     if not questions:
         return
@@ -61,21 +63,20 @@ def _questions(table: MergedTable, shard: ShardTable, entry_bytes: int) -> Itera
         yield from _reach(shard.definition.column(name), step)
     long = [c for c in columns if c.type in _LONG]
     if long:
-        size = " + ".join(f"IFNULL(LENGTH({quote(c.name)}), 0)" for c in long)
-        yield _Question(
-            "row_size",
-            ", ".join(c.name for c in long),
-            f"MAX({size})",
-            lambda v: (
-                (
-                    f"the longest row has {int(v)} bytes, TiDB takes {entry_bytes}",
-                    "raise performance.txn-entry-size-limit of TiDB (and raft-entry-max-size of TiKV), or move such "
-                    "values elsewhere",
-                )
-                if int(v) > entry_bytes
-                else None
-            ),
-        )
+        yield _row_size(long, entry_bytes)
+
+
+def _row_size(columns: Sequence[Column], entry_bytes: int) -> _Question:
+    """Whether the longest row fits into one entry of TiDB."""
+
+    def judge(value: Any) -> tuple[str, str] | None:
+        if int(value) <= entry_bytes:
+            return None
+        enough = f"SET GLOBAL tidb_txn_entry_size_limit = {int(value) * 2}"
+        return f"the longest row has {value} bytes, TiDB takes {entry_bytes}", f"on the target: {enough}"
+
+    size = " + ".join(f"IFNULL(LENGTH({quote(c.name)}), 0)" for c in columns)
+    return _Question("row_size", ", ".join(c.name for c in columns), f"MAX({size})", judge)
 
 
 def _reach(column: Column, step: Interleave) -> Iterator[_Question]:

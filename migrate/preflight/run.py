@@ -16,7 +16,7 @@ from migrate.errors import AccessDenied, ConfigError, ServerError
 from migrate.ledger import load_ledger
 from migrate.model import MergedTable, ShardTable
 from migrate.preflight import binlog, privileges, settings, tables, target
-from migrate.preflight.data import scan_shard
+from migrate.preflight.data import ENTRY_BYTES, scan_shard
 from migrate.preflight.report import Check, Report, failed, ok, skipped, warning
 from migrate.preflight.server import Server, look
 from migrate.routes import resolve
@@ -67,7 +67,8 @@ def _checks(
         yield from _made("target_table", "target", target.target_tables(server, routing.tables, goes_on))
     yield from target.disk(routing.tables, export_dir)
     if scan:
-        yield from _of_data(config, routing.tables)
+        limits = [server.number("tidb_txn_entry_size_limit") or ENTRY_BYTES for server in targets]
+        yield from _of_data(config, routing.tables, min(limits, default=ENTRY_BYTES))
     else:
         yield skipped("data", "sources", "the rows were not read, as asked for")
 
@@ -133,7 +134,7 @@ def _of_tables(config: Config, sources: Sequence[Server], merged: Sequence[Merge
         yield from tables.carried(table)
 
 
-def _of_data(config: Config, merged: Sequence[MergedTable]) -> Iterator[Check]:
+def _of_data(config: Config, merged: Sequence[MergedTable], entry_bytes: int) -> Iterator[Check]:
     """Reads all rows: a query a shard for their values, then the keys."""
 
     def values(pair: tuple[MergedTable, ShardTable]) -> list[Check]:
@@ -141,7 +142,7 @@ def _of_data(config: Config, merged: Sequence[MergedTable]) -> Iterator[Check]:
         where = str(shard.shard)
         try:
             with connect(config.source(shard.shard.instance), patience_s=config.run.patience_s) as session:
-                return list(_made("data", where, scan_shard(session, table, shard)))
+                return list(_made("data", where, scan_shard(session, table, shard, entry_bytes)))
         except ServerError as error:
             return [_unfinished("data", where, error)]
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from migrate.catalog import _mariadb_default
 from migrate.model import Column, Index, Interleave, MergedTable, Shard, ShardTable, TableDef, Target
 from migrate.schema import TargetSchema, differences, target_ddl
 from migrate.schema.collation import TIDB_COLLATIONS, char_width, comparison_change, target_collation, text_growth
@@ -208,6 +209,25 @@ def test_expressions_are_unescaped(given_: str, meant: str) -> None:
 def test_generated_columns(expression: str, reason: str | None) -> None:
     _, refusal = target_expression(text("varchar(9)", generated=expression), bytes_change=True)
     assert (refusal is None) if reason is None else (refusal is not None and reason in refusal)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        (None, (None, False)),
+        ("NULL", (None, False)),
+        ("'NULL'", ("NULL", False)),
+        ("'it''s \\\\ x'", ("it's \\ x", False)),
+        ("1.50", ("1.50", False)),
+        ("-1", ("-1", False)),
+        ("b'101'", ("b'101'", False)),
+        ("uuid()", ("uuid()", True)),
+        ("(1 + 1)", ("(1 + 1)", True)),
+        ("current_timestamp(6)", ("current_timestamp(6)", True)),
+    ],
+)
+def test_mariadbs_defaults(written: str | None, meant: tuple[str | None, bool]) -> None:
+    assert _mariadb_default(written) == meant
 
 
 OLD = TableDef(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from decimal import localcontext
 
 from migrate.ledger import Ledger
 from migrate.model import literal, quote
-from verify.controls import Figures, Group, Measure, money, pair_of
+from verify.controls import DIGITS, Figures, Group, Measure, money, pair_of
 from verify.model import Mismatch, MismatchKind, Values
 from verify.readers import Readers
 from verify.rows import Buckets, bucketed
@@ -87,5 +88,6 @@ def _values(measure: Measure, figures: Figures | None) -> Values | None:
     values: Values = {"rows": str(figures.rows)}
     values |= {name: format(value, "f") for name, value in zip(measure.names, figures.sums, strict=True)}
     if measure.names == ("debit", "credit"):
-        values["net"] = format(figures.sums[1] - figures.sums[0], "f")
+        with localcontext(prec=DIGITS):
+            values["net"] = format(figures.sums[1] - figures.sums[0], "f")
     return values

@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
 from typing import Any
 
 from migrate.errors import ConfigError
-from migrate.ledger import Control
+from migrate.ledger import Control, Entry
 from migrate.model import INTEGERS, ShardTable, quote
 from verify.encoding import Kind, show
 from verify.model import Values
 from verify.readers import Readers
 from verify.tables import Pair
+
+DIGITS = 200  # of exact sums; the default of 28 would round
 
 Group = tuple[str, ...]
 
@@ -34,7 +36,7 @@ class Figures:
     high: Decimal | None = None
 
     def __add__(self, other: Figures) -> Figures:
-        with localcontext(prec=200):  # the default of 28 digits would round
+        with localcontext(prec=DIGITS):
             sums = tuple(a + b for a, b in zip(self.sums, other.sums, strict=True)) if self.sums and other.sums else ()
         lows = [x for x in (self.low, other.low) if x is not None]
         highs = [x for x in (self.high, other.high) if x is not None]
@@ -169,3 +171,32 @@ def control_totals(readers: Readers, pairs: Sequence[Pair], controls: Sequence[C
             ControlTotal(name, measure.labels(g), measure.names, source.get(g), target.result().get(g)) for g in groups
         ]
     return found
+
+
+def net_totals(totals: Sequence[ControlTotal], entry: Entry) -> list[ControlTotal]:
+    """The totals of entries with both directions in one group: debit, credit, and net = credit - debit."""
+    groups: dict[tuple[str | None, tuple[tuple[str, str | None], ...]], list[ControlTotal]] = defaultdict(list)
+    for total in totals:
+        if total.table.lower() == entry.table.lower() and entry.direction in total.by and entry.amount in total.names:
+            by = tuple((name, value) for name, value in total.by.items() if name != entry.direction)
+            groups[total.shard, by].append(total)
+
+    def figures(members: Sequence[ControlTotal], side: str) -> Figures | None:
+        found, debit, credit = Figures(), Decimal(0), Decimal(0)
+        for total in members:
+            own: Figures | None = getattr(total, side)
+            if own is None:
+                continue
+            found += replace(own, sums=())
+            amount = own.sums[total.names.index(entry.amount)]
+            with localcontext(prec=DIGITS):
+                debit += amount if total.by[entry.direction] == entry.debit else 0
+                credit += amount if total.by[entry.direction] == entry.credit else 0
+        with localcontext(prec=DIGITS):
+            return replace(found, sums=(debit, credit, credit - debit)) if found.rows else None
+
+    names = ("debit", "credit", "net")
+    return [
+        ControlTotal(members[0].table, dict(by), names, figures(members, "source"), figures(members, "target"), shard)
+        for (shard, by), members in groups.items()
+    ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from verify.controls import ControlTotal
+from verify.controls import ControlTotal, Figures
 from verify.invariants import InvariantResult
 from verify.model import Mismatch, TableResult, Values
 
@@ -143,14 +145,36 @@ def _totals_text(totals: tuple[ControlTotal, ...]) -> list[str]:
     compared = [t for t in totals if t.shard is None]
     wrong = [t for t in compared if not t.ok]
     lines = ["", f"control totals: {len(compared) - len(wrong):,} of {len(compared):,} groups agree"]
-    for total in wrong[:_SHOWN]:
-        lines.append(f"  {total.table}  {_values(total.by)}: {_side(total, True)} -> {_side(total, False)}")
+    lines += [
+        f"  {table}  {_values(by)}: {_figures(one, other, names)}"
+        for table, by, names, one, other in _all_days(compared)
+    ]
+    lines += [
+        f"  DIFFERENT  {t.table}  {_values(t.by)}: {_figures(t.source, t.target, t.names)}" for t in wrong[:_SHOWN]
+    ]
     return lines + ([f"  .. and {len(wrong) - _SHOWN:,} more; --json has them"] if len(wrong) > _SHOWN else [])
 
 
-def _side(total: ControlTotal, source: bool) -> str:
-    values = total.document()["source" if source else "target"]
-    return ", ".join(f"{k} {v}" for k, v in values.items()) if values else "nothing"
+def _all_days(totals: list[ControlTotal]) -> Iterator[tuple[str, Values, tuple[str, ...], Figures, Figures]]:
+    """The totals with their days added up: table, group, names of the sums, source, target."""
+    groups: dict[tuple[Any, ...], tuple[Figures, Figures]] = defaultdict(lambda: (Figures(), Figures()))
+    for total in totals:
+        group = (total.table, total.names, tuple((n, v) for n, v in total.by.items() if n != "day"))
+        source, target = groups[group]
+        groups[group] = (source + (total.source or Figures()), target + (total.target or Figures()))
+    for (table, names, by), (source, target) in groups.items():
+        yield table, dict(by), names, source, target
+
+
+def _figures(source: Figures | None, target: Figures | None, names: tuple[str, ...]) -> str:
+    """Both sides' figures, once if they are equal."""
+    one, other = (
+        f"{side.rows:,} rows" + "".join(f", {n} {v:,f}" for n, v in zip(names, side.sums, strict=False))
+        if side
+        else "nothing"
+        for side in (source, target)
+    )
+    return one if one == other else f"{one} -> {other}"
 
 
 def _invariants_text(invariants: tuple[InvariantResult, ...]) -> list[str]:

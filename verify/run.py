@@ -13,7 +13,7 @@ from migrate.errors import ConfigError
 from migrate.ledger import Ledger, load_ledger
 from verify.accounts import account_mismatches
 from verify.checksum import Checksum, checksums
-from verify.controls import control_totals, pair_of
+from verify.controls import control_totals, net_totals, pair_of
 from verify.counts import counts
 from verify.invariants import check_invariants
 from verify.model import Mismatch, TableResult
@@ -182,6 +182,7 @@ def _balances(readers: Readers, pairs: Sequence[Pair], ledger: Ledger, limit: in
     names = dict.fromkeys(control.table for control in ledger.controls)
     counted = counts(readers, [pair_of(pairs, name) for name in names])
     totals = control_totals(readers, pairs, ledger.controls)
+    totals += net_totals(totals, ledger.role.entry)
     accounts = list(islice(account_mismatches(readers, pairs, ledger), limit + 1))
     invariants = check_invariants(readers, pairs, ledger, limit, live)
     wrong = {m.target for m in accounts} | {t.table for t in totals if not t.ok}

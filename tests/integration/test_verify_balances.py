@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -133,11 +134,15 @@ def test_a_seeded_ledger_is_clean(ledger: Ledger) -> None:
     }
     document = json.loads(json.dumps(result.document()))
     entries = [t for t in document["totals"] if t["table"] == "vbal.account_entry"]
-    assert sum(t["source"]["rows"] for t in entries) == ENTRIES
+    nets = [t for t in entries if "net" in t["source"]]
+    entries = [t for t in entries if "net" not in t["source"]]
+    assert sum(t["source"]["rows"] for t in nets) == sum(t["source"]["rows"] for t in entries) == ENTRIES
+    assert {frozenset(t["by"]) for t in nets} == {frozenset(("currency", "day"))}
+    assert sum(Decimal(t["source"]["net"]) for t in nets) == 0
     assert {frozenset(t["by"]) for t in entries} == {frozenset(("currency", "direction", "day"))}
     assert all(isinstance(t["source"]["amount"], str) and t["source"] == t["target"] for t in entries)
     by_shard = [t for t in document["shard_totals"] if t["table"] == "vbal.account_entry"]
-    assert sum(t["source"]["rows"] for t in by_shard) == ENTRIES
+    assert sum(t["source"]["rows"] for t in by_shard if "net" not in t["source"]) == ENTRIES
     assert {t["target"]: (t["missing"], t["extra"]) for t in document["tables"]} == {
         f"vbal.{t}": (0, 0) for t in TABLES
     }
@@ -168,7 +173,18 @@ def test_a_cent_in_one_entry_is_named(planted: Ledger) -> None:
     planted.on_target(f"UPDATE vbal.account_entry SET amount = amount + 0.0001 WHERE id = {entry}")
     result = verify_balances(planted.config)
     assert not result.ok
-    assert [(t.table, t.by["direction"]) for t in result.totals or () if not t.ok] == [("vbal.account_entry", "D")]
+    wrong = [t for t in result.totals or () if not t.ok]
+    assert [(t.table, t.by.get("direction")) for t in wrong] == [
+        ("vbal.account_entry", "D"),
+        ("vbal.account_entry", None),
+    ]
+    assert wrong[1].source is not None
+    assert wrong[1].target is not None
+    assert [b - a for a, b in zip(wrong[1].source.sums, wrong[1].target.sums, strict=True)] == [
+        Decimal("0.0001"),
+        Decimal("0.0000"),
+        Decimal("-0.0001"),
+    ]
     (mismatch,) = result.mismatches
     assert mismatch.key == {"account_id": account, "currency": currency}
     assert mismatch.columns == ("debit", "net")

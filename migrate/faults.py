@@ -1,8 +1,8 @@
 """Named points where tests stop, kill or break the toolkit. No-ops unless MIGRATE_FAULT names one.
 
 MIGRATE_FAULT is `point:action` or `point:action:N`; the action is taken at the Nth passage (1 if not given)
-of any process. Actions: kill (SIGKILL of the process that passes), killall (of its whole process group),
-raise (a MigrateError).
+of any process. Actions: kill (SIGKILL of the process that passes), killall (of its whole process group), stop (SIGSTOP
+of the process that passes), raise (a MigrateError).
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ def fault_point(name: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     elif action == "killall":
         os.killpg(0, signal.SIGKILL)
+    elif action == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
     elif action == "raise":
         raise MigrateError(f"fault injected at {name}")
     else:

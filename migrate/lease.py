@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from migrate.config import Config
 from migrate.db import Session, patiently, stop
-from migrate.errors import ConnectionLost, Interrupted, MigrateError, NoGo, OutcomeUnknown, ServerError, TryAgain
+from migrate.errors import ConnectionLost, Interrupted, MigrateError, NoGo, ServerError, TryAgain
 from migrate.holder import describe, is_dead, owner
 from migrate.state import State
 
@@ -36,13 +36,14 @@ def lease(config: Config) -> Iterator[None]:
     except Interrupted:
         if heart.lost_to is None:
             raise
-        raise MigrateError(
-            f"the lease of migration {config.name!r} was lost to {heart.lost_to} while this process gave no sign of "
-            "life: stopped; what was committed stays"
-        ) from None
     finally:
         heart.end()
-        _release(config, me)
+        lost_to = heart.lost_to or _release(config, me)
+    if lost_to:
+        raise MigrateError(
+            f"the lease of migration {config.name!r} was lost to {lost_to} while this process gave no sign of life: "
+            "stopped; what was committed stays"
+        )
 
 
 def _take(session: Session, name: str, me: str) -> None:
@@ -60,17 +61,25 @@ def _take(session: Session, name: str, me: str) -> None:
         )
 
 
-def _release(config: Config, me: str) -> None:
-    """Gives the lease back; a target that is down keeps it until it runs out, or until we are seen to be dead."""
+def _release(config: Config, me: str) -> str | None:
+    """Gives the lease back; who has it, if it is no longer ours. A target that is down keeps it until it runs out,
+    or until we are seen to be dead."""
     try:
         with Session(config.target) as session:
-            session.execute(
+            kept = session.execute(
                 "UPDATE migrate_meta.migration SET lease_owner = NULL, lease_until = NULL "
                 "WHERE name = %s AND lease_owner = %s",
                 (config.name, me),
             )
-    except (ServerError, OutcomeUnknown) as error:
+            return None if kept else _holder(session, config.name)
+    except ServerError as error:
         log.debug("lease not released: %s", error)
+        return None
+
+
+def _holder(session: Session, name: str) -> str:
+    who = session.value("SELECT lease_owner FROM migrate_meta.migration WHERE name = %s", [name])
+    return describe(str(who)) if who else "another process, which has ended"
 
 
 class _Heartbeat(threading.Thread):
@@ -103,10 +112,7 @@ class _Heartbeat(threading.Thread):
             (LEASE_S, self._config.name, self._me),
         )
         if not kept:
-            holder = session.value(
-                "SELECT lease_owner FROM migrate_meta.migration WHERE name = %s", [self._config.name]
-            )
-            self.lost_to = describe(str(holder)) if holder else "another process"
+            self.lost_to = _holder(session, self._config.name)
             stop.set()
 
     def end(self) -> None:

@@ -203,9 +203,10 @@ class Server(ABC):
 
 
 def _lives(process: psutil.Process) -> bool:
-    """Whether the process still is; one that ended, and whose parent hasn't asked how, is not."""
+    """Whether the process still is; one that ended, and whose parent hasn't asked how, is not. As long as threads of
+    it are left, its ports are too."""
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return process.is_running() and (process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1)
     except psutil.NoSuchProcess:
         return False
 

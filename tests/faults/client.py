@@ -70,6 +70,10 @@ class Client:
             return [p for p in psutil.Process(self.pid).children() if p.status() != psutil.STATUS_ZOMBIE]
         return []
 
+    def until_stopped(self) -> Client:
+        """Waits until every worker has stopped itself (MIGRATE_FAULT=point:stop)."""
+        return self.until(lambda: bool(w := self.workers()) and all(p.status() == psutil.STATUS_STOPPED for p in w))
+
     def send(self, number: signal.Signals) -> None:
         """The signal to the whole group, as a terminal does on Ctrl-C."""
         with suppress(ProcessLookupError):

@@ -24,10 +24,10 @@ def ledger(servers: Sandbox) -> Iterator[Ledger]:
 
 @pytest.fixture(scope="session")
 def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
-    """80,000 rows in four shards, on servers of its own that a test may kill and start again."""
+    """40,000 rows in four shards, on servers of its own that a test may kill and start again."""
     with guarded_sandbox(tmp_path_factory.mktemp("fragile")) as sandbox:
         sandbox.up(instances=2, mysql="5.6")
-        made = Ledger(sandbox, "fragile", 20_000)
+        made = Ledger(sandbox, "fragile", 10_000)
         made.fill()
         yield made
 

@@ -43,8 +43,7 @@ def test_copy_killed(migration: Migration, point: str) -> None:
     migration.assert_moved()
 
 
-@pytest.mark.parametrize("point", EXPORT)
-@pytest.mark.parametrize("options", [(), ("--zstd",)], ids=["plain", "zstd"])
+@pytest.mark.parametrize(("point", "options"), [*((p, ()) for p in EXPORT), ("after_file_written", ("--zstd",))])
 def test_export_killed(
     ledger: Ledger, migrations: Callable[..., Migration], tmp_path: Path, point: str, options: tuple[str, ...]
 ) -> None:

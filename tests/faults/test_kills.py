@@ -1,0 +1,94 @@
+"""kill -9 at random instants: of the client, of TiDB, of the parent alone."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+import psutil
+import pytest
+
+from tests.faults.ledger import Ledger, Migration, query
+
+Make = Callable[..., Migration]
+QUICK_OR_SOAK = lambda quick, soak: [quick, pytest.param(soak, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])]  # noqa: E731
+
+
+@pytest.fixture
+def dice() -> random.Random:
+    """Random instants that a failed test's output lets repeat."""
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    return random.Random(seed)
+
+
+@pytest.fixture(scope="module")
+def seconds(fragile: Ledger, tmp_path_factory: pytest.TempPathFactory) -> float:
+    """How long a copy of the fragile ledger takes that nobody disturbs."""
+    migration = Migration(fragile, tmp_path_factory.mktemp("undisturbed"), chunk_rows=1000).create()
+    started = time.monotonic()
+    migration.run("copy").ok()
+    migration.assert_moved()
+    return time.monotonic() - started
+
+
+@pytest.mark.parametrize("kills", QUICK_OR_SOAK(5, 50))
+def test_client_killed_at_random_instants(
+    fragile: Ledger, migrations: Make, seconds: float, dice: random.Random, kills: int
+) -> None:
+    """A run that comes after a kill isn't refused for the lease of the dead one: it would end with 1."""
+    migration = migrations(fragile, chunk_rows=1000)
+    while kills:
+        with migration.client("copy") as client:
+            time.sleep(dice.uniform(0.2, seconds * 0.8))
+            if client.runs():
+                client.kill()
+                kills -= 1
+                continue
+        client.ok()
+        migration.assert_moved()
+        migration = migrations(fragile, chunk_rows=1000)
+    migration.run("copy").ok()
+    migration.assert_moved()
+
+
+@pytest.mark.parametrize("kills", QUICK_OR_SOAK(2, 10))
+def test_tidb_killed_at_random_instants(
+    fragile: Ledger, migrations: Make, seconds: float, dice: random.Random, kills: int
+) -> None:
+    while kills:
+        migration = migrations(fragile, chunk_rows=1000)
+        with migration.client("copy") as client:
+            time.sleep(dice.uniform(0.4, seconds * 0.8))
+            if client.runs():
+                fragile.sandbox.kill("tidb")
+                kills -= 1
+                time.sleep(dice.uniform(0, 1))
+                fragile.sandbox.up()
+                assert "waiting: " in client.ok().err
+        migration.run("copy").ok()
+        migration.assert_moved()
+
+
+def test_parent_killed(migration: Migration) -> None:
+    """No worker lives on, and none of their connections."""
+
+    def sessions() -> set[int]:
+        return {row[0] for row in query(migration.target, "SELECT id FROM information_schema.processlist")}
+
+    before = sessions()
+    with migration.client("copy", MIGRATE_FAULT="after_chunk_loaded:stop:2") as client:
+        client.until_stopped()
+        workers = client.workers()
+        assert len(workers) == 2
+        opened = sessions() - before
+        assert len(opened) >= 2
+        client.kill_parent()
+        assert not psutil.wait_procs(workers, timeout=5)[1]
+        deadline = time.monotonic() + 10
+        while opened & sessions():
+            assert time.monotonic() < deadline, "a connection of the dead is still open"
+            time.sleep(0.1)
+    migration.run("copy").ok()
+    migration.assert_moved()

@@ -17,8 +17,6 @@ from migrate.model import Column, Interleave, TableDef
 from verify.encoding import Hash, Kind, Side, finish, piece
 from verify.model import Totals
 
-Pieces = tuple[str, ...]
-
 
 @dataclass(frozen=True, slots=True)
 class Digest:
@@ -50,7 +48,7 @@ class Digest:
 
     def rows_sql(self, number: int, buckets: int, chosen: Iterable[int]) -> str:
         """The rows of some buckets: hash of the key, `number` (whose rows they are), text, and what isn't in it."""
-        columns = ", ".join([f"{self.hash.sql(self.key)}", str(number), self.text, *(sql for _, sql in self.finished)])
+        columns = ", ".join([self.hash.sql(self.key), str(number), self.text, *(sql for _, sql in self.finished)])
         return f"SELECT {columns} FROM {self.table} WHERE {self.bucket(buckets)} IN ({','.join(map(str, chosen))})"
 
     def totals(self, session: Session, strong: bool = False, where: str = "") -> Totals:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
@@ -87,7 +87,7 @@ def make_keys(server: Server, schema: str, cases: dict[str, Case]) -> None:
 
 def configured(
     folder: Path, sources: Sequence[Server], target: Server, schema: str, *, name: str = "", tables: Iterable[str] = (),
-    into: str = "", extra: str = "", chunk_rows: int = 20_000,
+    into: str = "", extra: str = "", chunk_rows: int = 20_000, renamed: dict[str, str] | None = None,
 ) -> Config:  # fmt: skip
     """A config that sends every table of the schema, or those named, into tables of the same names."""
     found = tables or sorted({r[0] for s in sources for r in rows(s, "SELECT TABLE_NAME FROM information_schema.TABLES "
@@ -96,7 +96,7 @@ def configured(
              *(f"[[source]]\nname = {_toml(s.name)}\nurl = {_toml(s.url)}" for s in sources),
              f"[target]\nurl = {_toml(target.url)}",
              *(f"[[route]]\nschema = {_toml(re.escape(schema))}\ntable = {_toml(re.escape(t))}\n"
-               f"target = {_toml(f'{into or schema}.{t}')}\n{extra}" for t in found),
+               f"target = {_toml((renamed or {}).get(t, f'{into or schema}.{t}'))}\n{extra}" for t in found),
              f"[[ignore]]\nschema = {_toml(f'(?!{re.escape(schema)}$).*')}",
              f"[run]\npatience_s = 5\nchunk_rows = {chunk_rows}"]  # fmt: skip
     path = folder / f"{into or 'config'}.toml"
@@ -187,20 +187,38 @@ def _value(cell: Cell, raw: Any) -> Any:
     if cell.charset:
         return _decode(bytes.fromhex(shown), cell.charset)
     if cell.type == "json":
-        return typed_json(shown)
+        return json.loads(shown, parse_int=Decimal, parse_float=Decimal)
     return shown
 
 
-def typed_json(text: str) -> Any:
-    """A JSON text as nested tuples in which 1, 1.0 and true differ, numbers are exact, and keys keep their order."""
-    return json.loads(text, parse_int=lambda n: ("int", n), parse_float=lambda n: ("double", float(n).hex()),
-                      object_pairs_hook=lambda pairs: ("object", sorted(pairs)))  # fmt: skip
+Walk = Callable[[str], str]  # from a JSON path to what the server says is the type of the value there
+
+
+def _typed(value: Any, path: str, type_of: Walk) -> Any:
+    """A parsed JSON value with the server's own types of numbers: it tells 1 from 1.0, whatever it prints."""
+    if isinstance(value, dict):
+        return "object", sorted((k, _typed(v, f"{path}.{json.dumps(k)}", type_of)) for k, v in value.items())
+    if isinstance(value, list):
+        return "array", [_typed(v, f"{path}[{i}]", type_of) for i, v in enumerate(value)]
+    if isinstance(value, Decimal):
+        kind = type_of(path)  # a DECIMAL becomes the DOUBLE of that value
+        return ("double", float(value).hex()) if kind in ("DOUBLE", "DECIMAL") else ("integer", str(value))
+    return value
+
+
+def _with_types(server: Server, name: str, order: str | None, cell: Cell, number: int, document: Any) -> Any:
+    def type_of(path: str) -> str:
+        value = f"JSON_TYPE(JSON_EXTRACT({quoted(cell.name)}, {text(path)}))"
+        return str(rows(server, f"SELECT {value} FROM {name} ORDER BY {order} LIMIT 1 OFFSET {number}")[0][0])
+
+    return _typed(document, "$", type_of)
 
 
 def read(server: Server, schema: str, table: str, order: str | None = "id") -> list[dict[str, Any]]:
     """Every row, each value in a form that is equal on two servers only if the value is."""
     columns = cells(server, schema, table)
-    sql = f"SELECT {', '.join(_expression(c) for c in columns)} FROM {quoted(schema)}.{quoted(table)}"
+    name = f"{quoted(schema)}.{quoted(table)}"
+    sql = f"SELECT {', '.join(_expression(c) for c in columns)} FROM {name}"
     sql += f" ORDER BY {order}" if order else ""
     match = re.fullmatch(r"mysql://([^:]+):([^@]*)@([^:]+):(\d+)", server.url)
     assert match
@@ -210,7 +228,11 @@ def read(server: Server, schema: str, table: str, order: str | None = "id") -> l
         with closing(connection.cursor(prepared=True)) as cursor:
             cursor.execute(sql)
             found = cursor.fetchall()
-    return [{c.name: _value(c, v) for c, v in zip(columns, row, strict=True)} for row in found]
+    values = [{c.name: _value(c, v) for c, v in zip(columns, row, strict=True)} for row in found]
+    for cell in (c for c in columns if c.type == "json"):
+        for number, row in enumerate(values):
+            row[cell.name] = _with_types(server, name, order, cell, number, row[cell.name])
+    return values
 
 
 def differences(one: list[dict[str, Any]], other: list[dict[str, Any]], cases: Sequence[Case] = ()) -> list[str]:

@@ -13,9 +13,12 @@ from migrate.model import FLOATS, INTEGERS, TIMES, Column, Interleave, TableDef,
 from migrate.schema.column import members
 
 _BARE = INTEGERS | FLOATS | TIMES | {"decimal"}
-_INLINE = frozenset({"char", "varchar", "tinytext", "text", "enum", "set"})
+# Not FLOATS: MySQL 9.7 rounds a negative DOUBLE to fit 22 characters where it becomes a text inside an expression.
+_FAST = (_BARE - FLOATS) | {"char", "varchar", "tinytext", "text", "enum", "set"}
 _UTF8 = frozenset({"utf8", "utf8mb3", "utf8mb4", "ascii"})  # their bytes are those of utf8mb4
 _WHOLE = frozenset({"latin1"})  # every byte is a character
+
+_NEGATIVE_ZERO = b"negative zero"  # a float that TiDB would store as 0, and refuses in words
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ def row_select(definition: TableDef, remap: dict[str, Interleave]) -> RowSelect:
     columns = definition.stored_columns
     exact = tuple(_value(c, remap.get(c.name)) for c in columns)
     fast = None
-    if all(c.type in _BARE or c.type in _INLINE for c in columns):
+    if all(c.type in _FAST for c in columns):
         fast = _line(columns, exact)
     return RowSelect(
         columns=tuple(c.name for c in columns),
@@ -56,9 +59,8 @@ def _value(column: Column, interleave: Interleave | None) -> str:
     name = quote(column.name)
     if interleave:
         return f"({name} * {1 << interleave.bits} + {interleave.number})"
-    if column.type in FLOATS:  # FLOAT prints six digits; as a DOUBLE product it prints all
-        exact = f"{name} * 1e0"
-        return f"IF({name} = 0 AND {exact} LIKE '-%', 'negative zero', {exact})"
+    if column.type in FLOATS:  # FLOAT prints six digits; as a DOUBLE product it prints all, and -0 stays -0
+        return f"{name} * 1e0"
     if column.type == "json":
         return _json(name)
     text = _text(name, column)
@@ -75,7 +77,7 @@ def _text(name: str, column: Column) -> str:
         return wide
     # What has no character of Unicode becomes a question mark: X'FE' is in no UTF-8, so that the target refuses it.
     lossy = f"CAST(CONVERT({wide} USING {column.charset}) AS BINARY) <> CAST({name} AS BINARY)"
-    return f"IF({lossy}, CONCAT(X'FE', HEX({name})), {wide})"
+    return f"IF({lossy}, CONCAT(X'FE', HEX(LEFT({name}, 99))), {wide})"
 
 
 def _unnamed(column: Column, names: Sequence[str]) -> str:
@@ -88,17 +90,22 @@ def _unnamed(column: Column, names: Sequence[str]) -> str:
 def _json(name: str) -> str:
     # The server's JSON may hold dates, bytes and exact decimals; their text is another value.
     text = f"CAST({name} AS CHAR)"
-    return f"IF({name} <> CAST({text} AS JSON), 'dates, bytes or long decimals in it have no JSON text', {text})"
+    changed = f"IFNULL({name} <> CAST({text} AS JSON), {name} IS NOT NULL)"
+    return f"IF({changed}, 'dates, bytes or long decimals in it have no JSON text', {text})"
 
 
 def _line(columns: Sequence[Column], values: Sequence[str]) -> str:
-    arguments: list[str] = ["_binary''"]  # bytes: no conversion of charsets, no mix of collations
+    # CAST makes bytes of the whole line. With a mere _binary'' the server converts it to the charset of a column,
+    # and what isn't valid in that to question marks.
+    arguments: list[str] = ["CAST('' AS BINARY)"]
     text = ""
     for i, (column, value) in enumerate(zip(columns, values, strict=True)):
         text += "," if i else ""
         if column.nullable:
             arguments += [f"'{text}'"] * bool(text)
-            arguments.append(f"IFNULL(CONCAT(_binary'\"', {value}, '\"'), _binary X'5C4E')")
+            # not IFNULL(CONCAT ..): a CONCAT over max_allowed_packet is NULL too, and must make the line NULL
+            whole = f"CONCAT(CAST('\"' AS BINARY), {value}, '\"')"
+            arguments.append(f"IF({quote(column.name)} IS NULL, _binary X'5C4E', {whole})")
             text = ""
         elif column.type in _BARE:
             arguments += [f"'{text}'"] * bool(text)
@@ -129,7 +136,7 @@ def escaped_line(bare: Sequence[bool]) -> Callable[[Sequence[bytes | None]], byt
         if value is None:
             return b"\\N"
         if is_bare:
-            return value
+            return value if value != b"-0" else _NEGATIVE_ZERO
         return b'"' + value.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
 
     def line(row: Sequence[bytes | None]) -> bytes:

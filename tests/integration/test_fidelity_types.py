@@ -13,7 +13,8 @@ from tests import fidelity_cases as cases
 from tests.fidelity import Case, Way, assert_same, configured, make_keys, make_table, move, read, rows, run
 
 GROUPS = {
-    "numbers": [*cases.NUMBERS, *cases.FLOATS],
+    "numbers": cases.NUMBERS,
+    "floats": cases.FLOATS,
     "bits": cases.BITS,
     "binaries": cases.BINARIES,
     "times": cases.TIMES,

@@ -1,0 +1,141 @@
+"""Chunks tile the key space of every kind of key on real servers: each row lies in exactly one chunk."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from migrate.catalog import read_catalog
+from migrate.config import parse_url
+from migrate.copy.keyset import predicate, walk
+from migrate.db import Session
+from migrate.model import ShardTable
+from migrate.sandbox import Sandbox, Server
+from tests.fidelity import assert_same, configured, move, run, text
+
+ROWS, CHUNK = 250, 9
+LETTERS = "aAbBzZäÄöéÉßÿ ñ'\"\\,-_0"
+WIDE = LETTERS + "中文ſıİΣσς\u0301😀\u3000\t\n"
+
+
+def _texts(draw: random.Random, letters: str) -> list[str]:
+    return [text("".join(draw.choices(letters, k=draw.randint(0, 4)))) for _ in range(ROWS)]
+
+
+def _latin(draw: random.Random) -> list[str]:
+    return [f"_latin1 X'{bytes(draw.choices(range(256), k=draw.randint(1, 3))).hex()}'" for _ in range(ROWS)]
+
+
+def _bytes(draw: random.Random, most: int) -> list[str]:
+    some = (0, 1, 0x20, 0x5C, 0x61, 0xFF)
+    return [f"X'{bytes(draw.choices(some, k=draw.randint(1, most))).hex()}'" for _ in range(ROWS)]
+
+
+def _numbers(draw: random.Random, low: int, high: int) -> list[str]:
+    return [str(n) for n in (low, high, 0, *(draw.randint(low, high) for _ in range(ROWS)))]
+
+
+def _times(draw: random.Random, years: range) -> list[str]:
+    return [f"'{draw.choice(years):04}-{draw.randint(1, 12):02}-{draw.randint(1, 28):02} {draw.randint(0, 23):02}:00:"
+            f"{draw.randint(0, 59):02}.{draw.randint(0, 999999):06}'" for _ in range(ROWS)]  # fmt: skip
+
+
+def _tables(draw: random.Random) -> dict[str, tuple[list[str], list[list[str]]]]:
+    """Per table: the types of its key columns, and for each column the values to draw from."""
+    return {
+        "signed": (["BIGINT"], [_numbers(draw, -(2**63), 2**63 - 1)]),
+        "unsigned": (["BIGINT UNSIGNED"], [_numbers(draw, 2**63 - 99, 2**64 - 1)]),
+        "amounts": (["DECIMAL(65,30)"], [[f"{n}.{draw.randint(0, 10**30 - 1):030}" for n in _numbers(draw, -9, 9)]]),
+        "general_ci": (["VARCHAR(9) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci"], [_texts(draw, WIDE)]),
+        "unicode_ci": (["VARCHAR(9) CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci"], [_texts(draw, WIDE)]),
+        "utf8_bin": (["VARCHAR(9) CHARACTER SET utf8 COLLATE utf8_bin"], [_texts(draw, WIDE.replace("😀", ""))]),
+        "padded": (["CHAR(9) CHARACTER SET utf8 COLLATE utf8_general_ci"], [_texts(draw, LETTERS + "\t")]),
+        "latin": (["VARCHAR(9) CHARACTER SET latin1 COLLATE latin1_swedish_ci"], [_latin(draw)]),
+        "latin_german": (["CHAR(9) CHARACTER SET latin1 COLLATE latin1_german2_ci"], [_latin(draw)]),
+        "gbk_ci": (["VARCHAR(9) CHARACTER SET gbk COLLATE gbk_chinese_ci"], [_texts(draw, "abAB中文一丁 \\\t")]),
+        "ucs": (["VARCHAR(9) CHARACTER SET ucs2"], [_texts(draw, WIDE.replace("😀", ""))]),
+        "bytes_fixed": (["BINARY(4)"], [_bytes(draw, 4)]),
+        "bytes": (["VARBINARY(9)"], [_bytes(draw, 5)]),
+        "moments": (["DATETIME(6)"], [["'0000-00-00'", *_times(draw, range(1, 9999))]]),
+        "stamps": (["TIMESTAMP(6)"], [["'0000-00-00'", *_times(draw, range(1971, 2037))]]),
+        "days": (["DATE"], [["'0000-00-00'", *_times(draw, range(1, 9999))]]),
+        "clocks": (["TIME(3)"], [[f"'{draw.randint(-838, 838)}:00:{n % 60:02}.{n}'" for n in range(ROWS)]]),
+        "years": (["YEAR"], [["0", *map(str, range(1901, 2156))]]),
+        "composite": (["VARCHAR(9) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci", "INT", "VARBINARY(3)"],
+                      [_texts(draw, "aAäb "), ["-1", "0", "7"], _bytes(draw, 2)]),
+        "composite_times": (["DATE", "DECIMAL(9,2) UNSIGNED", "CHAR(2) CHARACTER SET latin1"],
+                            [["'2024-01-01'", "'0000-00-00'"], ["0", "1.5", "9999999.99"], _latin(draw)]),
+    }  # fmt: skip
+
+
+def _fill(server: Server, schema: str, more: dict[str, tuple[list[str], list[list[str]]]] | None = None) -> list[str]:
+    draw = random.Random(schema)
+    tables = _tables(draw) | (more or {})
+    run(server, f"CREATE DATABASE {schema}")
+    for name, (types, values) in tables.items():
+        columns = [f"k{i}" for i in range(len(types))]
+        lines = [", ".join([str(row), *(draw.choice(v) for v in values)]) for row in range(ROWS)]
+        keys = ", ".join(f"{c} {t} NOT NULL" for c, t in zip(columns, types, strict=True))
+        run(server, f"CREATE TABLE {schema}.{name} (id INT, {keys}, "
+                    f"PRIMARY KEY ({', '.join(columns)})) DEFAULT CHARSET utf8mb4",
+            f"INSERT IGNORE INTO {schema}.{name} VALUES ({'), ('.join(lines)})")  # fmt: skip
+    return list(tables)
+
+
+def _cut(session: Session, table: ShardTable) -> tuple[int, Counter[int]]:
+    """The number of chunks, and how many of them hold each row."""
+    found: Counter[int] = Counter()
+    chunks = list(walk(session, table.shard, table.definition, CHUNK))
+    for before, after in pairwise(chunks):
+        assert before.upper == after.lower, f"{table.shard}: a gap"
+    assert chunks[0].lower is None and chunks[-1].upper is None
+    for chunk in chunks:
+        where = predicate(table.definition, chunk) or "TRUE"
+        found.update(r[0] for r in session.query(f"SELECT id FROM {table.shard.sql} WHERE {where}"))
+    return len(chunks), found
+
+
+def _tiles(server: Server, schema: str) -> None:
+    with Session(parse_url(server.url, server.name)) as session:
+        for table in read_catalog(session, server.name, [schema]):
+            everything = [r[0] for r in session.query(f"SELECT id FROM {table.shard.sql}")]
+            chunks, found = _cut(session, table)
+            assert found == Counter(everything), table.shard
+            assert chunks == len(everything) // CHUNK + 1, table.shard
+
+
+def test_every_row_lies_in_one_chunk(servers: Sandbox, tmp_path: Path) -> None:
+    source, schema = servers.sources[0], "cut"
+    tables = _fill(source, schema)
+    _tiles(source, schema)
+    for table in tuple(tables):  # no collation of TiDB keeps apart all letters that Swedish and German ones do
+        if table in ("latin", "latin_german", "composite_times"):
+            run(source, f"DROP TABLE {schema}.{table}")
+            tables.remove(table)
+    move(configured(tmp_path, [source], servers.target, schema, chunk_rows=100), "copy", tmp_path)
+    for table in tables:
+        assert_same(source, servers.target, schema, table)
+
+
+def test_every_row_lies_in_one_chunk_of_mysql_9_7(mysql97: Server) -> None:
+    draw = random.Random(7)
+    wide = WIDE.replace("\u0301", "")
+    more = {
+        "no_pad": (["VARCHAR(9) COLLATE utf8mb4_0900_ai_ci"], [_texts(draw, wide)]),
+        "no_pad_bin": (["CHAR(9) COLLATE utf8mb4_0900_bin"], [_texts(draw, wide)]),
+        "accents": (["VARCHAR(9) COLLATE utf8mb4_0900_as_cs"], [_texts(draw, WIDE)]),
+    }
+    _fill(mysql97, "cut", more)
+    _tiles(mysql97, "cut")
+
+
+@pytest.mark.parametrize("rows", [0, 1, CHUNK, CHUNK + 1])
+def test_small_tables_are_cut_at_their_end(servers: Sandbox, rows: int) -> None:
+    source, schema = servers.sources[0], f"cut_{rows}"
+    run(source, f"CREATE DATABASE {schema}", f"CREATE TABLE {schema}.t (id INT PRIMARY KEY)",
+        *(f"INSERT INTO {schema}.t VALUES ({n})" for n in range(rows)))  # fmt: skip
+    _tiles(source, schema)

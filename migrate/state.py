@@ -173,8 +173,8 @@ class State:
     def claim(self, chunk: Chunk, rows: int) -> bool:
         """Inside the transaction that writes the chunk: marks it as in. False if it was in already.
 
-        The update locks the chunk's row, so of two transactions that write the same chunk (one whose COMMIT was
-        sent and never answered, and its retry) exactly one commits.
+        Both of two transactions that write the same chunk (one whose COMMIT was sent and never answered, and its
+        retry) change this row, so exactly one commits.
         """
         changed = self.session.execute(
             f"UPDATE migrate_meta.chunk SET loaded_rows = %s, loaded_at = NOW(6) WHERE {_WHERE} AND number = %s "

@@ -156,7 +156,9 @@ def _opened(file: Any) -> Path:
 def commit_lines(job: ShardJob, chunk: Chunk, path: Path, rows: int, size: int, *, head: bool = False) -> Done:
     """Loads a file of lines and marks the chunk as in, in one transaction; nothing if it is in already."""
     state = _state(job)
-    with state.session.transaction():
+    # Optimistic: no row is locked while it is written, which takes a fifth of TiDB's work off. Who else writes the same
+    # keys or the same checkpoint meanwhile is found at COMMIT, as a write conflict.
+    with state.session.transaction("BEGIN OPTIMISTIC"):
         if not state.claim(chunk, rows):
             return Done(chunk, 0, 0)
         fault_point("after_chunk_claimed")

@@ -158,6 +158,28 @@ def schema(config: Config, execute: bool, as_json: bool) -> None:
 
 
 @cli.command()
+@with_config
+@click.option("--watch", is_flag=True, help="Again every two seconds, until the copy is complete.")
+@json_option
+def status(config: Config, watch: bool, as_json: bool) -> None:
+    """Shows where every table of the migration stands, who runs it, and how long it will take.
+
+    \b
+    Example: migrate -c migration.toml status --watch
+    """
+    from migrate.db import wait
+    from migrate.status import read_status
+
+    found = read_status(config)
+    while watch and not found.finished_at:
+        click.clear()
+        emit(found.document(), found.text(), as_json)
+        wait(2)
+        found = read_status(config)
+    emit(found.document(), found.text(), as_json)
+
+
+@cli.command()
 @click.option("--sandbox", "on_sandbox", is_flag=True, required=True, help="On servers of this machine, made for it.")
 @click.option("--pack", default="payment", show_default=True, help="The ledger to rehearse with.")
 @click.option("--rows", type=click.IntRange(2), default=100_000, show_default=True, help="Ledger entries to seed.")

@@ -128,6 +128,10 @@ def _manifest(config: Config, folder: Path, tables: Sequence[MergedTable], compr
     columns = {str(t.target): [c.name for c in t.definition.stored_columns] for t in tables}
     head = Head(config.name, fingerprint(tables), columns)
     manifest = GrowingManifest(folder, head, lambda: capture_positions(config), compress=compress)
+    for key, file in list(manifest.files.items()):  # what was lost since is written again
+        path = folder / file.name
+        if not path.exists() or path.stat().st_size != file.bytes:
+            del manifest.files[key]
     fault_point("after_position_captured")
     return manifest
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import psutil
 
-_END_S = 100
+_END_S = 100.0
 
 
 class Client:
@@ -38,19 +38,19 @@ class Client:
     def runs(self) -> bool:
         return self._process.poll() is None
 
-    def ended(self) -> Client:
+    def ended(self, timeout_s: float = _END_S) -> Client:
         """Waits until nobody of the group has the output open any more."""
         try:
-            self.out, self.err = self._process.communicate(timeout=_END_S)
+            self.out, self.err = self._process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
             self.kill()
             self.out, self.err = self._process.communicate()
             raise AssertionError(f"it hung; it said:\n{self.err}") from None
         return self
 
-    def ok(self) -> Client:
+    def ok(self, timeout_s: float = _END_S) -> Client:
         """Ends well."""
-        self.ended()
+        self.ended(timeout_s)
         assert self.code == 0, f"exit {self.code}\n{self.err}"
         return self
 

@@ -112,6 +112,12 @@ patience_s = {patience_s}
         """The rows on the target now."""
         return int(query(self.target, f"SELECT COUNT(*) FROM {self.table}")[0][0])
 
+    def rows_of(self, shard: int) -> int:
+        """The rows on the target that came from that shard of the ledger."""
+        first = (shard + 1) * 1_000_000_000
+        where = f"id >= {first} AND id < {first + 1_000_000_000}"
+        return int(query(self.target, f"SELECT COUNT(*) FROM {self.table} WHERE {where}")[0][0])
+
     def chunks(self) -> int:
         """The chunks whose checkpoint is on the target now."""
         sql = f"SELECT COUNT(loaded_rows) FROM migrate_meta.chunk WHERE migration = '{self.name}'"

@@ -18,7 +18,8 @@ from migrate.source import read_routing
 from tests.integration.shards import config_for, database, route, run
 
 _SHAPE = (
-    "id BIGINT NOT NULL, ref VARCHAR(20) NOT NULL, amount DECIMAL(10,2) NOT NULL, PRIMARY KEY (id), UNIQUE KEY ref (ref)"
+    "id BIGINT NOT NULL, ref VARCHAR(20) NOT NULL, amount DECIMAL(10,2) NOT NULL, "
+    "PRIMARY KEY (id), UNIQUE KEY ref (ref)"
 )
 
 

@@ -13,6 +13,7 @@ from migrate.errors import MigrateError, ServerError
 from migrate.model import Chunk, Target, quote
 
 _COUNTS = re.compile(r"Records: (\d+)\s+Deleted: (\d+)\s+Skipped: (\d+)\s+Warnings: (\d+)")
+_CHECKED = "SET SESSION tidb_skip_utf8_check = 0, tidb_skip_ascii_check = 0"  # a server may have them off globally
 _SHOWN = 5
 
 
@@ -35,6 +36,7 @@ def load_lines(
     The target must take `rows` rows, each as it is: RowRefused names table, row, column and the server's reason if
     it warned, skipped or deleted anything; the transaction is rolled back.
     """
+    session.execute(_CHECKED)
     reasons = _load(session, target, columns, path, rows, head)
     if not reasons:
         return

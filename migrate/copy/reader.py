@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import chain, islice
 from typing import Any, BinaryIO
 
-import mysql.connector
-from _mysql_connector import MySQLInterfaceError
+import mysql.vendor
+from _mysql_connector import MySQL, MySQLInterfaceError
 
 from migrate.config import Endpoint
 from migrate.copy.rowformat import RowSelect, escaped_line, is_plain
@@ -18,6 +19,7 @@ from migrate.errors import MigrateError, classify
 
 _BLOCK = 1000  # rows joined, checked and hashed at once: many for the work per block, few for the processor's cache
 _AUTH_NEEDS_TLS = 2061
+_PLUGINS = os.path.join(next(iter(mysql.vendor.__path__)), "plugin")  # how the extension authenticates
 
 
 class Sink:
@@ -57,39 +59,39 @@ class ShardReader:
 
     def __init__(self, endpoint: Endpoint):
         self.endpoint = endpoint
-        tls = dict(endpoint.tls)
         try:
-            self._connection = self._open(tls)
+            self._connection = self._open()
             # No conversion of results: it would replace what isn't valid in a column's charset by question marks.
             for statement in (*PINNED, "SET character_set_results = NULL"):
-                self._connection.cmd_query(statement)
-        except mysql.connector.Error as error:
+                self._connection.query(statement.encode())
+        except MySQLInterfaceError as error:
             raise classify(error.errno, str(error.msg), str(endpoint)) from None
-        self._raw: Any = self._connection._cmysql
 
-    def _open(self, tls: dict[str, str]) -> Any:
-        options: dict[str, Any] = {
-            "host": self.endpoint.host,
-            "port": self.endpoint.port,
-            "user": self.endpoint.user,
-            "password": self.endpoint.password,
-            "charset": "utf8mb4",
-            "use_pure": False,
-            "raw": True,
-            "autocommit": True,
-            "connection_timeout": 10,
-            "ssl_disabled": not tls,
-            **tls,
-        }
+    def _open(self) -> Any:
         try:
-            return mysql.connector.connect(**options)
-        except mysql.connector.Error as error:
+            return self._connected()
+        except MySQLInterfaceError as error:
             # caching_sha2_password asks for TLS unless the server has the account in its cache; a Session can put it
             # there without TLS, by the server's public key.
-            if error.errno != _AUTH_NEEDS_TLS or tls:
+            if error.errno != _AUTH_NEEDS_TLS or not self.endpoint.plain:
                 raise
             Session(self.endpoint).close()
-            return mysql.connector.connect(**options)
+            return self._connected()
+
+    def _connected(self) -> Any:
+        # The extension itself: opening it through mysql.connector would cost every worker 50 ms of imports.
+        connection = MySQL(
+            buffered=False, raw=True, charset_name="utf8mb4", connection_timeout=10, plugin_dir=_PLUGINS
+        )  # fmt: skip
+        connection.connect(
+            host=self.endpoint.host,
+            port=self.endpoint.port,
+            user=self.endpoint.user,
+            password=self.endpoint.password,
+            ssl_disabled=self.endpoint.plain,
+            **dict(self.endpoint.tls),
+        )
+        return connection
 
     def read(self, select: RowSelect, source: str, sink: Sink) -> None:
         """Writes the rows of `source` (a FROM clause with its WHERE) to the sink."""
@@ -122,21 +124,21 @@ class ShardReader:
             sink.write(b"\n".join(lines), len(rows))
 
     def _blocks(self, sql: str) -> Iterator[list[tuple[Any, ...]]]:
-        fetch = self._raw.fetch_row
+        fetch = self._connection.fetch_row
         try:
-            self._raw.query(sql.encode(), raw=True, buffered=False, raw_as_string=False)
+            self._connection.query(sql.encode(), raw=True, buffered=False, raw_as_string=False)
             rows = iter(fetch, None)
             while block := list(islice(rows, _BLOCK)):
                 yield block
-            self._raw.free_result()
+            self._connection.free_result()
         except MySQLInterfaceError as error:
             raise classify(error.errno, str(error.msg), str(self.endpoint)) from None
 
     def _drop(self) -> None:
         """Reads a half-read result to its end, so that the connection can be used again."""
-        self._raw.free_result()
+        self._connection.free_result()
 
     def close(self) -> None:
         """Closes; never fails."""
-        with suppress(mysql.connector.Error, MySQLInterfaceError):
+        with suppress(MySQLInterfaceError):
             self._connection.close()

@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pymysql
 from pymysql.constants import FIELD_TYPE
 from pymysql.cursors import SSCursor
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential
 
 from migrate.config import Endpoint
 from migrate.errors import ConnectionLost, Interrupted, OutcomeUnknown, ServerError, classify
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 log = logging.getLogger("migrate")
 
@@ -45,6 +47,7 @@ _CONVERSIONS: dict[Any, Any] = {
 _DRIVER = (pymysql.Error, OSError, AttributeError)
 
 Row = tuple[Any, ...]
+T = TypeVar("T")
 
 
 class Session:
@@ -217,10 +220,17 @@ def _tell(state: RetryCallState) -> None:
     log.warning("waiting: %s (attempt %d, next in %.0f s)", error, state.attempt_number, state.upcoming_sleep)
 
 
-def patiently(patience_s: float, *errors: type[BaseException]) -> Retrying:
-    """A retry policy: those errors only, exponential waits up to 10 s, each with its reason in the log,
-    and the error itself when `patience_s` seconds were waited. The time of the work itself doesn't count: a server
+def patiently(patience_s: float, work: Callable[[], T], *errors: type[BaseException]) -> T:
+    """Does the work; after one of those errors again, with exponential waits up to 10 s, each with its reason in the
+    log, and the error itself when `patience_s` seconds were waited. The time of the work itself doesn't count: a server
     that goes away in the tenth minute of it is waited for as long as one that is away at the start."""
+    try:
+        return work()
+    except errors:
+        if not patience_s:
+            raise
+    from tenacity import Retrying, retry_if_exception_type, wait_exponential  # only who must wait pays for it
+
     return Retrying(
         retry=retry_if_exception_type(errors),
         stop=lambda state: state.idle_for >= patience_s,
@@ -228,10 +238,9 @@ def patiently(patience_s: float, *errors: type[BaseException]) -> Retrying:
         sleep=wait,
         before_sleep=_tell,
         reraise=True,
-    )
+    )(work)
 
 
 def connect(endpoint: Endpoint, *, patience_s: float = 0, schema: str | None = None) -> Session:
     """A session; a server that can't be reached is waited for up to `patience_s` seconds, a refusal isn't."""
-    session: Session = patiently(patience_s, ConnectionLost)(Session, endpoint, schema=schema)
-    return session
+    return patiently(patience_s, lambda: Session(endpoint, schema=schema), ConnectionLost)

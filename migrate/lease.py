@@ -28,7 +28,7 @@ def lease(config: Config) -> Iterator[None]:
     """
     me = owner()
     with State.open(config) as state:
-        patiently(config.run.patience_s, TryAgain)(_take, state.session, config.name, me)
+        patiently(config.run.patience_s, lambda: _take(state.session, config.name, me), TryAgain)
     heart = _Heartbeat(config, me)
     heart.start()
     try:

@@ -58,7 +58,7 @@ class State:
             with State.open(config) as state:
                 return work(state)
 
-        return patiently(config.run.patience_s, ConnectionLost, TryAgain, OutcomeUnknown)(attempt)
+        return patiently(config.run.patience_s, attempt, ConnectionLost, TryAgain, OutcomeUnknown)
 
     def journal(self, event: str, **detail: Any) -> None:
         """Records that something happened."""

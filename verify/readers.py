@@ -54,7 +54,7 @@ class Readers:
             with self.session(endpoint) as session:
                 return work(session)
 
-        return patiently(self.config.run.patience_s, ConnectionLost, TryAgain)(once)
+        return patiently(self.config.run.patience_s, once, ConnectionLost, TryAgain)
 
     @contextmanager
     def session(self, endpoint: Endpoint) -> Iterator[Session]:

@@ -89,20 +89,22 @@ def _steadfast(patience_s: float, work: Callable[[], T]) -> T:
     OutcomeUnknown if a COMMIT went unanswered and patience ended before the state could be read.
     """
     unknown: OutcomeUnknown | None = None
+
+    def attempt() -> T:
+        nonlocal unknown
+        try:
+            return work()
+        except (ConnectionLost, OutcomeUnknown) as error:
+            unknown = error if isinstance(error, OutcomeUnknown) else unknown
+            _disconnect()
+            raise
+
     try:
-        for attempt in patiently(patience_s, ConnectionLost, TryAgain, OutcomeUnknown):
-            with attempt:
-                try:
-                    return work()
-                except (ConnectionLost, OutcomeUnknown) as error:
-                    unknown = error if isinstance(error, OutcomeUnknown) else unknown
-                    _disconnect()
-                    raise
+        return patiently(patience_s, attempt, ConnectionLost, TryAgain, OutcomeUnknown)
     except ConnectionLost:
         if unknown is not None:
             raise unknown from None
         raise
-    raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 def _state(job: ShardJob) -> State:

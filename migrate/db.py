@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import pymysql
 from pymysql.constants import FIELD_TYPE
@@ -16,9 +16,6 @@ from pymysql.cursors import SSCursor
 
 from migrate.config import Endpoint
 from migrate.errors import ConnectionLost, Interrupted, OutcomeUnknown, ServerError, classify
-
-if TYPE_CHECKING:
-    from tenacity import RetryCallState
 
 log = logging.getLogger("migrate")
 
@@ -215,30 +212,20 @@ def wait(seconds: float) -> None:
         raise Interrupted("stopped on request")
 
 
-def _tell(state: RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    log.warning("waiting: %s (attempt %d, next in %.0f s)", error, state.attempt_number, state.upcoming_sleep)
-
-
 def patiently(patience_s: float, work: Callable[[], T], *errors: type[BaseException]) -> T:
-    """Does the work; after one of those errors again, with exponential waits up to 10 s, each with its reason in the
-    log, and the error itself when `patience_s` seconds were waited. The time of the work itself doesn't count: a server
+    """Does the work; after one of those errors again, with growing waits up to 10 s, each with its reason in the log,
+    and the error itself when `patience_s` seconds were waited. The time of the work itself doesn't count: a server
     that goes away in the tenth minute of it is waited for as long as one that is away at the start."""
-    try:
-        return work()
-    except errors:
-        if not patience_s:
-            raise
-    from tenacity import Retrying, retry_if_exception_type, wait_exponential  # only who must wait pays for it
-
-    return Retrying(
-        retry=retry_if_exception_type(errors),
-        stop=lambda state: state.idle_for >= patience_s,
-        wait=wait_exponential(multiplier=0.2, max=10),
-        sleep=wait,
-        before_sleep=_tell,
-        reraise=True,
-    )(work)
+    waited, pause = 0.0, 0.2
+    while True:
+        try:
+            return work()
+        except errors as error:
+            if waited >= patience_s:
+                raise
+            log.warning("waiting: %s (next try in %.1f s)", error, pause)
+        wait(pause)
+        waited, pause = waited + pause, min(2 * pause, 10)
 
 
 def connect(endpoint: Endpoint, *, patience_s: float = 0, schema: str | None = None) -> Session:

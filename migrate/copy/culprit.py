@@ -13,6 +13,9 @@ from migrate.db import Session
 Attempt = Callable[[Sequence[bytes], Sequence[str]], list[str]]
 
 SKIPPED = "@skipped"  # as a column of an attempt: read, and not stored
+# Optimistic: two workers that search at the same time try the same defaults, and must not wait for each other's locks;
+# TiDB would ask for the file once more after such a wait, which no client expects.
+_BEGIN = "BEGIN OPTIMISTIC"
 _FIELD = rb'"(?:[^"\\]|\\.)*"|[^",\n]*'
 _LINE = re.compile(rb"(?:%b)(?:,(?:%b))*\n" % (_FIELD, _FIELD), re.DOTALL)
 _SHOWN = 80
@@ -39,7 +42,7 @@ def find_culprit(session: Session, lines: Sequence[bytes], columns: Sequence[str
     Inside a transaction of its own, which is rolled back.
     """
     low, high = 0, len(lines)
-    session.execute("BEGIN")
+    session.execute(_BEGIN)
     try:
         while high - low > 1:  # lines before `low` are in, since a row may be refused because of one of them
             middle = (low + high) // 2
@@ -53,7 +56,7 @@ def find_culprit(session: Session, lines: Sequence[bytes], columns: Sequence[str
         if not reasons:
             return None
         session.execute("ROLLBACK")
-        session.execute("BEGIN")
+        session.execute(_BEGIN)
         guilty = [c for i, c in enumerate(columns) if _helps(session, lines[low], columns, i, reasons, attempt)]
         fields = dict(zip(columns, map(_shown, _fields(lines[low])), strict=False))
         return Culprit(low + 1, fields, tuple(guilty), tuple(reasons))
@@ -67,7 +70,7 @@ def _helps(
     """Whether the target has less to say against a line without that column."""
     fewer = attempt([line], [*columns[:skipped], SKIPPED, *columns[skipped + 1 :]])
     session.execute("ROLLBACK")
-    session.execute("BEGIN")
+    session.execute(_BEGIN)
     return bool(Counter(map(_without_numbers, reasons)) - Counter(map(_without_numbers, fewer)))
 
 

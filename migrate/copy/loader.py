@@ -8,17 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from migrate.copy.culprit import SKIPPED, Culprit, find_culprit, split_lines
+from migrate.copy.rowformat import RowRefused
 from migrate.db import Session
-from migrate.errors import MigrateError, ServerError
+from migrate.errors import ServerError
 from migrate.model import Chunk, Target, quote
 
 _COUNTS = re.compile(r"Records: (\d+)\s+Deleted: (\d+)\s+Skipped: (\d+)\s+Warnings: (\d+)")
 _CHECKED = "SET SESSION tidb_skip_utf8_check = 0, tidb_skip_ascii_check = 0"  # a server may have them off globally
 _SHOWN = 5
-
-
-class RowRefused(MigrateError):
-    """The target would have changed, skipped or replaced a row."""
 
 
 def load_lines(

@@ -13,7 +13,7 @@ import mysql.vendor
 from _mysql_connector import MySQL, MySQLInterfaceError
 
 from migrate.config import Endpoint
-from migrate.copy.rowformat import RowSelect, escaped_line, is_plain
+from migrate.copy.rowformat import RowRefused, RowSelect, escaped_line, is_plain
 from migrate.db import PINNED, Session
 from migrate.errors import MigrateError, classify
 
@@ -103,10 +103,10 @@ class ShardReader:
         for rows in self._blocks(f"SELECT {select.fast} FROM {source}"):
             try:
                 block = b"".join(chain.from_iterable(rows))
-            except TypeError:  # a NULL: CONCAT over max_allowed_packet
-                self._drop()
-                return False
-            if not is_plain(block, len(rows), select.quoted):
+                plain = is_plain(block, len(rows), select.quoted) and block.decode() != ""
+            except (TypeError, UnicodeDecodeError):  # a NULL: CONCAT over max_allowed_packet; or a text that is none
+                plain = False
+            if not plain:
                 self._drop()
                 return False
             sink.write(block, len(rows))
@@ -114,14 +114,29 @@ class ShardReader:
 
     def _read_exact(self, select: RowSelect, source: str, sink: Sink) -> None:
         sink.restart()
-        line = escaped_line(select.bare)
+        line = escaped_line(select.kinds)
         width = len(select.exact)
         for rows in self._blocks(f"SELECT {', '.join(select.exact)} FROM {source}"):
             if len(rows[0]) != width:
                 raise MigrateError(f"{source}: expected {width} columns, got {len(rows[0])}")
-            lines = [line(row) for row in rows]
+            lines: list[bytes] = []
+            try:
+                lines.extend(map(line, rows))
+            except ValueError as error:
+                self._drop()
+                raise self._refused(select, source, sink.rows + len(lines), rows[len(lines)], error) from None
             lines.append(b"")
             sink.write(b"\n".join(lines), len(rows))
+
+    def _refused(
+        self, select: RowSelect, source: str, before: int, row: tuple[bytes | None, ...], error: ValueError
+    ) -> RowRefused:
+        number, reason = error.args
+        shown = "NULL" if row[0] is None else row[0][:80].decode(errors="backslashreplace")
+        return RowRefused(
+            f"{self.endpoint.name}: a row of {source} can't be carried as it is\n"
+            f"  row {before + 1} of it ({select.columns[0]} = {shown}):\n    column {select.columns[number]}: {reason}"
+        )
 
     def _blocks(self, sql: str) -> Iterator[list[tuple[Any, ...]]]:
         fetch = self._connection.fetch_row

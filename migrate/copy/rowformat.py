@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from migrate.model import FLOATS, INTEGERS, TIMES, Column, Interleave, TableDef, quote
+from migrate.errors import MigrateError
+from migrate.model import BINARIES, FLOATS, INTEGERS, TIMES, Column, Interleave, TableDef, quote
 from migrate.schema.column import members
 
 _BARE = INTEGERS | FLOATS | TIMES | {"decimal"}
@@ -18,7 +20,14 @@ _FAST = (_BARE - FLOATS) | {"char", "varchar", "tinytext", "text", "enum", "set"
 _UTF8 = frozenset({"utf8", "utf8mb3", "utf8mb4", "ascii"})  # their bytes are those of utf8mb4
 _WHOLE = frozenset({"latin1"})  # every byte is a character
 
-_NEGATIVE_ZERO = b"negative zero"  # a float that TiDB would store as 0, and refuses in words
+Kind = Literal["bare", "float", "text", "bytes"]
+
+# Starts what the server sends for a value that can't be carried, followed by the reason: no UTF-8 holds such bytes.
+_REFUSED = "FE00FE"
+
+
+class RowRefused(MigrateError):
+    """A row can't be carried as it is: the target would change it, skip it, or replace another by it."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +36,14 @@ class RowSelect:
 
     columns: names, as the CSV's header has them; fast: one SQL expression that yields a whole line with its end, None
     where a column forbids it; quoted: how many fields of a fast line stand in quotes; exact: an expression a column;
-    bare: per column, whether its text goes without quotes.
+    kinds: per column, how its text becomes a field.
     """
 
     columns: tuple[str, ...]
     fast: str | None
     quoted: int
     exact: tuple[str, ...]
-    bare: tuple[bool, ...]
+    kinds: tuple[Kind, ...]
 
 
 def row_select(definition: TableDef, remap: dict[str, Interleave]) -> RowSelect:
@@ -49,13 +58,20 @@ def row_select(definition: TableDef, remap: dict[str, Interleave]) -> RowSelect:
         fast=fast,
         quoted=sum(c.nullable or c.type not in _BARE for c in columns),
         exact=exact,
-        bare=tuple(c.type in _BARE for c in columns),
+        kinds=tuple(map(_kind, columns)),
     )
 
 
+def _kind(column: Column) -> Kind:
+    if column.type in FLOATS:
+        return "float"
+    if column.type in _BARE:
+        return "bare"
+    return "bytes" if column.type in BINARIES or column.type == "bit" else "text"
+
+
 def _value(column: Column, interleave: Interleave | None) -> str:
-    """The expression whose text is the column's exact value; where the target has no such value, it is a text that
-    the target refuses, and that says why."""
+    """The expression whose text is the column's exact value, or the reason why it can't be carried."""
     name = quote(column.name)
     if interleave:
         return f"({name} * {1 << interleave.bits} + {interleave.number})"
@@ -65,7 +81,7 @@ def _value(column: Column, interleave: Interleave | None) -> str:
         return _json(name)
     text = _text(name, column)
     if column.type in ("enum", "set") and "" in (names := members(column.full_type)):
-        return f"IF({_unnamed(column, names)}, 'not to be told from its empty member', {text})"
+        return f"IF({_unnamed(column, names)}, {_reason('it is not to be told from its empty member')}, {text})"
     return text
 
 
@@ -75,9 +91,10 @@ def _text(name: str, column: Column) -> str:
     wide = f"CONVERT({name} USING utf8mb4)"
     if column.charset in _WHOLE:
         return wide
-    # What has no character of Unicode becomes a question mark: X'FE' is in no UTF-8, so that the target refuses it.
+    # what has no character of Unicode becomes a question mark
+    reason = _reason(f"it does not come back from Unicode to {column.charset}: ")
     lossy = f"CAST(CONVERT({wide} USING {column.charset}) AS BINARY) <> CAST({name} AS BINARY)"
-    return f"IF({lossy}, CONCAT(X'FE', HEX(LEFT({name}, 99))), {wide})"
+    return f"IF({lossy}, CONCAT({reason}, HEX(LEFT({name}, 99))), {wide})"
 
 
 def _unnamed(column: Column, names: Sequence[str]) -> str:
@@ -91,7 +108,11 @@ def _json(name: str) -> str:
     # The server's JSON may hold dates, bytes and exact decimals; their text is another value.
     text = f"CAST({name} AS CHAR)"
     changed = f"IFNULL({name} <> CAST({text} AS JSON), {name} IS NOT NULL)"
-    return f"IF({changed}, 'dates, bytes or long decimals in it have no JSON text', {text})"
+    return f"IF({changed}, {_reason('dates, bytes or long decimals in it have no JSON text')}, {text})"
+
+
+def _reason(words: str) -> str:
+    return f"CAST(X'{_REFUSED}{words.encode().hex()}' AS BINARY)"  # not a literal, which would be converted
 
 
 def _line(columns: Sequence[Column], values: Sequence[str]) -> str:
@@ -129,20 +150,54 @@ def is_plain(block: bytes, rows: int, quoted: int) -> bool:
     return block.count(b'"') == 2 * (rows * quoted - block.count(b"\\"))
 
 
-def escaped_line(bare: Sequence[bool]) -> Callable[[Sequence[bytes | None]], bytes]:
-    """A function from a row's raw values to its line, without the line's end."""
-
-    def field(value: bytes | None, is_bare: bool) -> bytes:
-        if value is None:
-            return b"\\N"
-        if is_bare:
-            return value if value != b"-0" else _NEGATIVE_ZERO
-        return b'"' + value.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
+def escaped_line(kinds: Sequence[Kind]) -> Callable[[Sequence[bytes | None]], bytes]:
+    """A function from a row's raw values to its line, without the line's end. It raises ValueError, with the column's
+    number and the reason, for a value that can't be carried."""
+    fields = [_FIELDS[kind] for kind in kinds]
 
     def line(row: Sequence[bytes | None]) -> bytes:
-        return b",".join(map(field, row, bare))
+        try:
+            return b",".join([b"\\N" if v is None else field(v) for field, v in zip(fields, row, strict=True)])
+        except ValueError:
+            raise _first_refusal(fields, row) from None
 
     return line
+
+
+def _bare(value: bytes) -> bytes:
+    return value
+
+
+def _float(value: bytes) -> bytes:
+    if value == b"-0":
+        raise ValueError("it is a negative zero, the target would store 0")
+    return value
+
+
+def _quoted(value: bytes) -> bytes:
+    return b'"' + value.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
+
+
+def _checked(value: bytes) -> bytes:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        if value.startswith(bytes.fromhex(_REFUSED)):
+            raise ValueError(value[3:].decode(errors="backslashreplace")) from None
+        raise ValueError(f"it is no valid UTF-8: X'{value[:99].hex().upper()}'") from None
+    return _quoted(value)
+
+
+_FIELDS: dict[Kind, Callable[[bytes], bytes]] = {"bare": _bare, "float": _float, "text": _checked, "bytes": _quoted}
+
+
+def _first_refusal(fields: Sequence[Callable[[bytes], bytes]], row: Sequence[bytes | None]) -> ValueError:
+    for number, (field, value) in enumerate(zip(fields, row, strict=False)):
+        try:
+            field(value or b"")
+        except ValueError as error:
+            return ValueError(number, str(error))
+    return ValueError(0, f"expected {len(fields)} columns, got {len(row)}")
 
 
 def header(columns: Sequence[str]) -> bytes:

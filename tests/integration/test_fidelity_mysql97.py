@@ -77,7 +77,7 @@ def test_what_json_text_cannot_say_is_refused(sandbox97: Sandbox, mysql97: Serve
     run(mysql97, f"CREATE DATABASE {schema}", f"CREATE TABLE {schema}.t (id INT PRIMARY KEY, j JSON)",
         f"INSERT INTO {schema}.t VALUES (1, '{{}}'), (2, {OPAQUE[kind]})")  # fmt: skip
     config = configured(tmp_path, [mysql97], sandbox97.target, schema)
-    with pytest.raises(RowRefused, match=r"(?s)row 2 of it \(id = 2\).*column j = .*dates, bytes or long decimals"):
+    with pytest.raises(RowRefused, match=r"(?s)row 2 of it \(id = 2\).*column j: dates, bytes or long decimals"):
         move(config, "copy", tmp_path)
     # the remedy
     run(mysql97, f"UPDATE {schema}.t SET j = CAST(CAST(j AS CHAR) AS JSON)")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from migrate.copy.copier import copy
+from migrate.copy.exporter import export
 from migrate.copy.loader import RowRefused
 from migrate.sandbox import Sandbox
 from tests import fidelity_cases as cases
@@ -84,9 +85,18 @@ def test_what_the_target_cannot_hold_is_refused_by_table_row_and_column(
     with pytest.raises(RowRefused) as refused:
         move(config, "copy", tmp_path)
     told = str(refused.value)
-    assert f"{schema}.t would not take" in told
+    assert f"`{schema}`.`t`" in told or f"{schema}.t would not take" in told
     assert "row 4 of it (id = 3)" in told and "column odd" in told and words in told
     assert not rows(servers.target, f"SELECT 1 FROM {name}")
     run(servers.sources[0], f"DELETE FROM {name} WHERE id = 3")
     copy(config, 1)  # mended on the source, the same migration goes on
     assert_same(servers.sources[0], servers.target, schema, "t")
+
+
+def test_an_export_holds_nothing_that_other_loaders_would_change(servers: Sandbox, tmp_path: Path) -> None:
+    schema = "export_refused"
+    make_table(servers.sources[0], schema, "t", [Case("DOUBLE", ["1", "-0e0"])])
+    config, out = configured(tmp_path, servers.sources[:1], servers.target, schema), tmp_path / "out"
+    with pytest.raises(RowRefused, match=r"(?s)`t`.*row 2 of it \(id = 1\).*column c0_null: it is a negative zero"):
+        export(config, out, 1)
+    assert not list(out.glob("*.csv")) and not (out / "manifest.json").exists()

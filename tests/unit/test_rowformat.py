@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -9,7 +10,8 @@ from migrate.copy.culprit import split_lines
 from migrate.copy.rowformat import escaped_line, header, is_plain, row_select
 from migrate.model import Column, Interleave, TableDef
 
-VALUES = st.one_of(st.none(), st.binary(max_size=12), st.text('\\N",\n\r\t\0a', max_size=8).map(str.encode))
+_TEXT = st.one_of(st.text(max_size=12), st.text('\\N",\n\r\t\0a', max_size=8))
+VALUES = st.one_of(st.none(), _TEXT.map(lambda text: text.encode(errors="replace")))
 
 
 def parse(data: bytes) -> list[list[bytes | None]]:
@@ -41,17 +43,38 @@ def parse(data: bytes) -> list[list[bytes | None]]:
 @given(st.integers(1, 4).flatmap(lambda n: st.lists(st.lists(VALUES, min_size=n, max_size=n), max_size=6)))
 @example([[b"\\"], [b"\\N"], [None], [b""], [b'"'], [b"\n"], [b'\\"']])
 def test_escaped_lines_parse_back(rows: list[list[bytes | None]]) -> None:
-    line = escaped_line([False] * (len(rows[0]) if rows else 1))
+    line = escaped_line(["text"] * (len(rows[0]) if rows else 1))
     data = b"".join(line(row) + b"\n" for row in rows)
     assert parse(data) == rows
     assert b"".join(split_lines(data)) == data and len(split_lines(data)) == len(rows)
 
 
-def test_bare_fields_stand_as_they_are_but_for_a_negative_zero() -> None:
-    line = escaped_line([True, False, True])
+def test_bare_fields_stand_as_they_are() -> None:
+    line = escaped_line(["float", "text", "bare"])
     assert line((b"-1.5", b"1", b"2024-01-01 00:00:00")) == b'-1.5,"1",2024-01-01 00:00:00'
-    assert line((None, None, b"-0")) == b"\\N,\\N,negative zero"
+    assert line((None, None, None)) == b"\\N,\\N,\\N"
     assert line((b"-0.5", b"-0", b"0")) == b'-0.5,"-0",0'
+
+
+@given(st.binary(max_size=9))
+def test_bytes_are_taken_as_they_are_and_texts_only_as_utf8(value: bytes) -> None:
+    assert parse(escaped_line(["bytes"])((value,)) + b"\n") == [[value]]
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        with pytest.raises(ValueError, match="valid UTF-8") as refused:
+            escaped_line(["bytes", "text"])((value, value))
+        assert refused.value.args[0] == 1
+    else:
+        assert parse(escaped_line(["text"])((value,)) + b"\n") == [[value]]
+
+
+def test_what_cannot_be_carried_is_refused_with_its_column_and_the_reason() -> None:
+    with pytest.raises(ValueError, match="negative zero") as refused:
+        escaped_line(["bare", "float"])((b"-0", b"-0"))
+    assert refused.value.args[0] == 1
+    with pytest.raises(ValueError, match="no such member"):
+        escaped_line(["text"])((b"\xfe\x00\xfeno such member",))
 
 
 @given(st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=4))
@@ -99,7 +122,7 @@ def test_fields_in_quotes_are_counted() -> None:
         table(column("int"), column("int", nullable=True), column("char(1)"), column("date", nullable=True),
               column("text", generated="1")), {})  # fmt: skip
     assert select.quoted == 3
-    assert select.bare == (True, True, False, True)
+    assert select.kinds == ("bare", "bare", "text", "bare")
     assert len(select.columns) == 4
 
 
@@ -113,5 +136,5 @@ def test_a_text_of_another_charset_is_converted_and_proven_whole() -> None:
         table(*(column("text", charset=c) for c in ("latin1", "gbk", "utf8mb3"))), {}
     ).exact  # fmt: skip
     assert latin == "CONVERT(`text` USING utf8mb4)"
-    assert "X'FE'" in gbk and "CONVERT(CONVERT(`text` USING utf8mb4) USING gbk)" in gbk
+    assert "X'FE00FE" in gbk and "CONVERT(CONVERT(`text` USING utf8mb4) USING gbk)" in gbk
     assert utf8 == "`text`"

@@ -63,12 +63,10 @@ def workers(run: Run, count: int) -> Iterator[Executor]:
 
 def _end(pool: Executor) -> None:
     """Ends the workers at once and for certain; a transaction they had open rolls back."""
-    processes = list((getattr(pool, "_processes", None) or {}).values())
-    pool.shutdown(wait=False, cancel_futures=True)
-    for process in processes:
+    for process in list((pool._processes or {}).values()) if isinstance(pool, ProcessPoolExecutor) else ():
         process.kill()
-    for process in processes:
-        process.join()
+    # Dead workers needn't be waited for, but the pool's thread must: left to the interpreter's end it may trip over it.
+    pool.shutdown(wait=isinstance(pool, ProcessPoolExecutor), cancel_futures=True)
 
 
 @contextmanager

@@ -86,7 +86,7 @@ class Proxy:
     def _forward(self, pair: tuple[socket.socket, socket.socket]) -> None:
         client, server = pair
         seen: dict[_Rule, int] = {}  # the bytes that count for a rule, once it holds for this connection
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # another thread may close the pair, and then its number is -1
             while True:
                 for source in select.select(pair, [], [])[0]:
                     data = source.recv(65_536)

@@ -14,6 +14,10 @@ from migrate.sandbox.toolchain import tidb_binary
 _SAFE_POINT = """REPLACE INTO mysql.tidb (variable_name, variable_value, comment)
 VALUES ('tikv_gc_safe_point', '20160102-15:04:05.000 +0000', 'All versions after safe point can be accessed.')"""
 
+# The embedded store keeps the locks of a transaction in memory only, so that kill -9 between the batches of one COMMIT
+# leaves a part of it. In one region and one batch it is whole or not there. A real TiKV keeps its locks on disk.
+_ONE_BATCH = ("SET GLOBAL tidb_txn_commit_batch_size = 1073741824", "SET GLOBAL tidb_enable_1pc = ON")
+
 
 class TiDBServer(Server):
     """A tidb-server on unistore, which survives being killed."""
@@ -50,6 +54,7 @@ temp-dir = {text(str(self.folder / "tmp"))}
 tmp-storage-path = {text(str(self.folder / "tmp-storage"))}
 new_collations_enabled_on_first_bootstrap = true
 skip-register-to-dashboard = true
+split-table = false
 
 [status]
 status-host = "127.0.0.1"
@@ -67,6 +72,7 @@ filename = {text(str(self.folder / "server.log"))}
         own, password = f"'{USER}'@'%'", self._password
         return [
             _SAFE_POINT,
+            *_ONE_BATCH,
             "SET GLOBAL local_infile = ON",
             f"CREATE USER IF NOT EXISTS {own} IDENTIFIED BY 'not yet {password}'",
             f"GRANT ALL ON *.* TO {own} WITH GRANT OPTION",

@@ -101,15 +101,18 @@ class ShardReader:
     def _read_fast(self, select: RowSelect, source: str, sink: Sink) -> bool:
         sink.restart()
         for rows in self._blocks(f"SELECT {select.fast} FROM {source}"):
+            lines = list(chain.from_iterable(rows))
             try:
-                block = b"".join(chain.from_iterable(rows))
-                plain = is_plain(block, len(rows), select.quoted) and block.decode() != ""
+                block = b"".join(lines)
+                # Line by line is twice as fast as the block: up to its first special character a line is only scanned.
+                valid = block.isascii() or all(map(bytes.decode, lines))
+                plain = valid and is_plain(block, len(lines), select.quoted)
             except (TypeError, UnicodeDecodeError):  # a NULL: CONCAT over max_allowed_packet; or a text that is none
                 plain = False
             if not plain:
                 self._drop()
                 return False
-            sink.write(block, len(rows))
+            sink.write(block, len(lines))
         return True
 
     def _read_exact(self, select: RowSelect, source: str, sink: Sink) -> None:

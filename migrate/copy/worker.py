@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -67,20 +68,27 @@ class Done:
     sha256: str = ""
 
 
-_connections: dict[tuple[type, Endpoint], Any] = {}
+class _Connections(threading.local):
+    """The connections of a thread: a worker of a Dask cluster may have several."""
+
+    def __init__(self) -> None:
+        self.open: dict[tuple[type, Endpoint], Any] = {}
+
+
+_connections = _Connections()
 
 
 def _connection(kind: type[T], endpoint: Endpoint) -> T:
-    found = _connections.get((kind, endpoint))
+    found = _connections.open.get((kind, endpoint))
     if found is None:
-        found = _connections[kind, endpoint] = kind(endpoint)  # type: ignore[call-arg]
+        found = _connections.open[kind, endpoint] = kind(endpoint)  # type: ignore[call-arg]
     return cast(T, found)
 
 
 def _disconnect() -> None:
-    for connection in _connections.values():
+    for connection in _connections.open.values():
         connection.close()
-    _connections.clear()
+    _connections.open.clear()
 
 
 def _steadfast(patience_s: float, work: Callable[[], T]) -> T:

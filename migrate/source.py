@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from migrate.catalog import read_catalog
 from migrate.config import Config, Endpoint
-from migrate.db import Session, connect
+from migrate.db import Session, patiently
+from migrate.errors import ConnectionLost
 from migrate.model import MergedTable
 from migrate.position import Position, capture
 from migrate.routes import Routing, resolve
@@ -18,11 +19,17 @@ T = TypeVar("T")
 
 
 def on_every_instance(config: Config, work: Callable[[Session, Endpoint], T]) -> dict[str, T]:
-    """Does the work on every instance at once, each with a session of its own; results by instance name."""
+    """Does the work on every instance at once, each with a session of its own; results by instance name.
+
+    A connection that is lost on the way is waited for as one that isn't there at the start: the work only reads.
+    """
+
+    def once(endpoint: Endpoint) -> T:
+        with Session(endpoint) as session:
+            return work(session, endpoint)
 
     def one(endpoint: Endpoint) -> T:
-        with connect(endpoint, patience_s=config.run.patience_s) as session:
-            return work(session, endpoint)
+        return patiently(config.run.patience_s, lambda: once(endpoint), ConnectionLost)
 
     with ThreadPoolExecutor(len(config.sources)) as pool:
         return dict(zip((s.name for s in config.sources), pool.map(one, config.sources), strict=True))

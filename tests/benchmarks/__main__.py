@@ -41,7 +41,7 @@ def _loaded(place: Arena, timing: Timing) -> Timing:
 
 
 def ours_export(place: Arena) -> Timing:
-    return run(place.migrate("export", "--out", str(_empty(place.root / "ours"))))
+    return run(place.migrate("export", "--json", "--out", str(_empty(place.root / "ours"))))
 
 
 def peer_export(place: Arena) -> Timing:
@@ -50,7 +50,7 @@ def peer_export(place: Arena) -> Timing:
 
 def ours_load(place: Arena) -> Timing:
     _prepared(place)
-    return _loaded(place, run(place.migrate("load", "--from", str(place.root / "ours"))))
+    return _loaded(place, run(place.migrate("load", "--json", "--from", str(place.root / "ours"))))
 
 
 def peer_load(place: Arena) -> Timing:
@@ -60,7 +60,7 @@ def peer_load(place: Arena) -> Timing:
 
 def ours_copy(place: Arena) -> Timing:
     _prepared(place)
-    return _loaded(place, run(place.migrate("copy")))
+    return _loaded(place, run(place.migrate("copy", "--json")))
 
 
 def peer_copy(place: Arena) -> Timing:
@@ -70,7 +70,7 @@ def peer_copy(place: Arena) -> Timing:
 
 
 def ours_verify(place: Arena) -> Timing:
-    return run(place.verify("checksum"))
+    return run(place.verify("checksum", "--json"))
 
 
 def peer_verify(place: Arena) -> Timing | None:
@@ -135,6 +135,7 @@ def _measure(place: Arena, name: str, runs: int, ours_only: bool) -> dict[str, A
             our_runs.append(mine)
             peer_runs += [other] if other else []
     ours_s = statistics.median(t.seconds for t in our_runs)
+    work_s = statistics.median(t.work_s or t.seconds for t in our_runs)
     peer_s = statistics.median(t.seconds for t in peer_runs) if peer_runs else None
     return {
         "rows": place.rows,
@@ -143,9 +144,12 @@ def _measure(place: Arena, name: str, runs: int, ours_only: bool) -> dict[str, A
         "peer": peer if peer_runs else None,
         "peer_s": round(peer_s, 3) if peer_s else None,
         "ratio": round(peer_s / ours_s, 2) if peer_s else None,
+        "ours_work_s": round(work_s, 3),
+        "ratio_work": round(peer_s / work_s, 2) if peer_s else None,
         "peak_rss_mib": round(max(t.peak_rss_mib for t in our_runs), 1),
         "runs": {
             "ours_s": [round(t.seconds, 3) for t in our_runs],
+            "ours_work_s": [t.work_s for t in our_runs],
             "peer_s": [round(t.seconds, 3) for t in peer_runs],
         },
     }
@@ -153,7 +157,8 @@ def _measure(place: Arena, name: str, runs: int, ours_only: bool) -> dict[str, A
 
 def _show(name: str, result: dict[str, Any]) -> None:
     beside = (
-        f"; {result['peer']} {result['peer_s']:.2f} s; ratio {result['ratio']:.2f}"
+        f"; {result['peer']} {result['peer_s']:.2f} s; ratio {result['ratio']:.2f} "
+        f"({result['ratio_work']:.2f} without the start of the interpreter)"
         if result["peer"]
         else "; the peer isn't on this machine"
     )

@@ -139,4 +139,5 @@ REFUSED = [
     ("ENUM('b','😀')", "2", "Data truncated"),
     ("VARCHAR(9) CHARACTER SET gbk", "_gbk X'FEA0'", "FEA0"),
     ("TEXT CHARACTER SET gbk", "_gbk X'61FEA0'", "61FEA0"),
+    ("VARCHAR(9) CHARACTER SET ucs2", "_ucs2 X'D800'", "EDA080"),
 ]

@@ -80,8 +80,8 @@ def _value(column: Column, interleave: Interleave | None) -> str:
     if column.type == "json":
         return _json(name)
     text = _text(name, column)
-    if column.type in ("enum", "set") and "" in (names := members(column.full_type)):
-        return f"IF({_unnamed(column, names)}, {_reason('it is not to be told from its empty member')}, {text})"
+    if unnamed := no_text(column):
+        return f"IF({unnamed}, {_reason('it is not to be told from its empty member')}, {text})"
     return text
 
 
@@ -91,24 +91,30 @@ def _text(name: str, column: Column) -> str:
     wide = f"CONVERT({name} USING utf8mb4)"
     if column.charset in _WHOLE:
         return wide
-    # what has no character of Unicode becomes a question mark
+    # what has no character of Unicode becomes a question mark; in 9.7 the whole text NULL, after half a surrogate pair
     reason = _reason(f"it does not come back from Unicode to {column.charset}: ")
-    lossy = f"CAST(CONVERT({wide} USING {column.charset}) AS BINARY) <> CAST({name} AS BINARY)"
+    back = f"CAST(CONVERT({wide} USING {column.charset}) AS BINARY)"
+    lossy = f"IFNULL({back} <> CAST({name} AS BINARY), {name} IS NOT NULL)"
     return f"IF({lossy}, CONCAT({reason}, HEX(LEFT({name}, 99))), {wide})"
 
 
-def _unnamed(column: Column, names: Sequence[str]) -> str:
-    """Whether the value shows as the empty text, or as others show, but isn't that member: number 0 of an ENUM with
-    an empty member; a SET with the empty member in it, which is no text."""
+def no_text(column: Column) -> str | None:
+    """The condition that the value shows as the empty text, or as others show, but isn't that member: number 0 of an
+    ENUM with an empty member; a SET with the empty member in it. None where there is no such value."""
+    if column.type not in ("enum", "set") or "" not in (names := members(column.full_type)):
+        return None
     name = quote(column.name)
-    return f"{name} + 0 = 0" if column.type == "enum" else f"{name} & {1 << names.index('')}"
+    return f"{name} + 0 = 0" if column.type == "enum" else f"{name} & {1 << names.index('')} <> 0"
+
+
+def no_json_text(name: str) -> str:
+    """The condition that a JSON holds dates, bytes or exact decimals whose text is another value."""
+    return f"IFNULL({name} <> CAST(CAST({name} AS CHAR) AS JSON), {name} IS NOT NULL)"
 
 
 def _json(name: str) -> str:
-    # The server's JSON may hold dates, bytes and exact decimals; their text is another value.
-    text = f"CAST({name} AS CHAR)"
-    changed = f"IFNULL({name} <> CAST({text} AS JSON), {name} IS NOT NULL)"
-    return f"IF({changed}, {_reason('dates, bytes or long decimals in it have no JSON text')}, {text})"
+    reason = _reason("dates, bytes or long decimals in it have no JSON text")
+    return f"IF({no_json_text(name)}, {reason}, CAST({name} AS CHAR))"
 
 
 def _reason(words: str) -> str:

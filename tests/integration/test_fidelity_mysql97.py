@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from migrate.copy.copier import copy
-from migrate.copy.loader import RowRefused
+from migrate.copy.rowformat import RowRefused
 from migrate.errors import NoGo
 from migrate.sandbox import Sandbox, Server
 from tests import fidelity_cases as cases
@@ -83,6 +83,18 @@ def test_what_json_text_cannot_say_is_refused(sandbox97: Sandbox, mysql97: Serve
     run(mysql97, f"UPDATE {schema}.t SET j = CAST(CAST(j AS CHAR) AS JSON)")
     copy(config, 1)
     assert_same(mysql97, sandbox97.target, schema, "t")
+
+
+@pytest.mark.parametrize("null", ["NULL", "NOT NULL"])
+def test_half_a_surrogate_pair_is_refused(sandbox97: Sandbox, mysql97: Server, tmp_path: Path, null: str) -> None:
+    """It has no Unicode: 9.7 makes NULL of the whole text."""
+    schema = f"surrogate_{null.lower().replace(' ', '_')}"
+    run(mysql97, f"CREATE DATABASE {schema}",
+        f"CREATE TABLE {schema}.t (id INT PRIMARY KEY, v VARCHAR(9) CHARACTER SET ucs2 {null})",
+        f"INSERT INTO {schema}.t VALUES (1, 'a'), (2, _ucs2 X'0061D800')")  # fmt: skip
+    words = r"(?s)row 2 of it \(id = 2\).*column v: it does not come back from Unicode to ucs2: 0061D800"
+    with pytest.raises(RowRefused, match=words):
+        move(configured(tmp_path, [mysql97], sandbox97.target, schema), "copy", tmp_path)
 
 
 @pytest.mark.parametrize("way", ["copy", "files"])

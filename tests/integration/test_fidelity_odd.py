@@ -12,7 +12,7 @@ import pytest
 
 from migrate.config import load_config
 from migrate.copy.copier import copy
-from migrate.copy.loader import RowRefused
+from migrate.copy.rowformat import RowRefused
 from migrate.errors import MigrateError
 from migrate.sandbox import Sandbox, Server
 from tests import fidelity_cases as cases

@@ -8,7 +8,7 @@ import pytest
 
 from migrate.copy.copier import copy
 from migrate.copy.exporter import export
-from migrate.copy.loader import RowRefused
+from migrate.copy.rowformat import RowRefused
 from migrate.sandbox import Sandbox
 from tests import fidelity_cases as cases
 from tests.fidelity import Case, Way, assert_same, configured, make_keys, make_table, move, read, rows, run

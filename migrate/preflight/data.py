@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from migrate.copy.rowformat import no_json_text, no_text
 from migrate.db import Session
-from migrate.model import TEXTS, Column, Interleave, MergedTable, ShardTable, quote
+from migrate.model import FLOATS, TEXTS, Column, Interleave, MergedTable, ShardTable, quote
 from migrate.preflight.report import Check, failed, ok
 
 ENTRY_BYTES = 6 << 20  # the txn-entry-size-limit of TiDB's config, unless a variable overrules it
@@ -49,21 +50,37 @@ def scan_shard(session: Session, table: MergedTable, shard: ShardTable, entry_by
 def _questions(table: MergedTable, shard: ShardTable, entry_bytes: int) -> Iterator[_Question]:
     columns = shard.definition.stored_columns
     for column in columns:
-        name = quote(column.name)
-        if column.type == "enum":
-            yield _count("enum_value", column, f"{name} + 0 = 0", "hold the error value '' of an ENUM, number 0, "
-                         "which TiDB doesn't take", f"UPDATE .. SET {name} = one of its members")  # fmt: skip
-        elif column.type in TEXTS - {"set"} and column.charset not in _SAFE:
+        yield from _of_type(column)
+        if column.type in TEXTS and column.charset not in _SAFE:
             yield _round_trip(column)
-        elif column.type == "json":
-            condition = f"CAST({name} AS CHAR) LIKE '%base64:type%'"
-            yield _count("json_value", column, condition, "hold binary parts inside JSON, which only travel as text",
-                         "store them as text or in a column of their own")  # fmt: skip
     for name, step in table.remap(shard.shard).items():
         yield from _reach(shard.definition.column(name), step)
     long = [c for c in columns if c.type in _LONG]
     if long:
         yield _row_size(long, entry_bytes)
+
+
+def _of_type(column: Column) -> Iterator[_Question]:
+    """The values that a type may hold, and TiDB wouldn't. (A TIMESTAMP is a moment or zero, and no other date.)"""
+    name = quote(column.name)
+    if column.type in FLOATS:
+        yield _count("float_value", column, f"{name} = 0 AND LEFT({name}, 1) = '-'", "hold a negative zero, which TiDB "
+                     "would store as 0", f"UPDATE .. SET {name} = 0 WHERE {name} = 0")  # fmt: skip
+    elif column.type in ("date", "datetime"):
+        days = f"DAYOFMONTH({name}) BETWEEN 1 AND DAYOFMONTH(LAST_DAY({name}))"
+        wrong = f"DATE({name}) <> 0 AND IFNULL(NOT ({days}), TRUE)"
+        yield _count("date_value", column, wrong, "hold a date that doesn't exist, which TiDB would store as "
+                     "0000-00-00", f"UPDATE .. SET {name} = a date that exists, or NULL")  # fmt: skip
+    elif column.type == "enum":
+        yield _count("enum_value", column, f"{name} + 0 = 0", "hold the error value '' of an ENUM, number 0, "
+                     "which TiDB doesn't take", f"UPDATE .. SET {name} = one of its members")  # fmt: skip
+    elif column.type == "set" and (condition := no_text(column)):
+        yield _count("set_value", column, condition, "hold the empty member of a SET, and look as if they didn't",
+                     f"UPDATE .. SET {name} = other members")  # fmt: skip
+    elif column.type == "json":
+        yield _count("json_value", column, no_json_text(name), "hold dates, bytes or long decimals inside JSON, whose "
+                     "text is another value", f"UPDATE .. SET {name} = CAST(CAST({name} AS CHAR) AS JSON) makes plain "
+                     "text and numbers of them")  # fmt: skip
 
 
 def _row_size(columns: Sequence[Column], entry_bytes: int) -> _Question:
@@ -75,8 +92,12 @@ def _row_size(columns: Sequence[Column], entry_bytes: int) -> _Question:
         enough = f"SET GLOBAL tidb_txn_entry_size_limit = {int(value) * 2}"
         return f"the longest row has {value} bytes, TiDB takes {entry_bytes}", f"on the target: {enough}"
 
-    size = " + ".join(f"IFNULL(LENGTH({quote(c.name)}), 0)" for c in columns)
+    size = " + ".join(f"IFNULL(LENGTH({_as_utf8(c)}), 0)" for c in columns)
     return _Question("row_size", ", ".join(c.name for c in columns), f"MAX({size})", judge)
+
+
+def _as_utf8(column: Column) -> str:
+    return quote(column.name) if column.charset is None else f"CONVERT({quote(column.name)} USING utf8mb4)"
 
 
 def _reach(column: Column, step: Interleave) -> Iterator[_Question]:
@@ -104,9 +125,10 @@ def _count(name: str, column: Column, condition: str, message: str, remedy: str)
 
 
 def _round_trip(column: Column) -> _Question:
-    """Whether bytes survive decoding and encoding: through utf8mb4, or where it is that, through UTF-32."""
+    """Whether bytes survive decoding and encoding. Through UTF-16, which no half of a surrogate pair survives."""
     name, charset = quote(column.name), column.charset or "utf8mb4"
-    via = "utf32" if charset in ("utf8", "utf8mb3", "utf8mb4") else "utf8mb4"
+    via = "utf8mb4" if charset.startswith("utf16") else "utf16"
     back = f"CONVERT(CONVERT({name} USING {via}) USING {charset})"
-    return _count("text_value", column, f"BINARY {back} <> BINARY {name}", f"hold bytes that aren't {charset}, and "
-                  "would be others as utf8mb4", "find them (HEX), and mend them on the source")  # fmt: skip
+    lost = f"IFNULL(BINARY {back} <> BINARY {name}, {name} IS NOT NULL)"
+    return _count("text_value", column, lost, f"hold bytes that aren't {charset}, and would be others as utf8mb4",
+                  "find them (HEX), and mend them on the source")  # fmt: skip

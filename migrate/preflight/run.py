@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 from migrate.catalog import read_catalog
 from migrate.collisions import Collision, find_collisions
 from migrate.config import Config, Endpoint
-from migrate.db import connect
+from migrate.db import Session, connect
 from migrate.errors import AccessDenied, ConfigError, ServerError
 from migrate.ledger import load_ledger
 from migrate.model import MergedTable, ShardTable
 from migrate.preflight import binlog, privileges, settings, tables, target
 from migrate.preflight.data import ENTRY_BYTES, scan_shard
+from migrate.preflight.members import shown_members
 from migrate.preflight.report import Check, Report, failed, ok, skipped, warning
 from migrate.preflight.server import Server, look
 from migrate.routes import resolve
@@ -137,11 +138,14 @@ def _of_tables(config: Config, sources: Sequence[Server], merged: Sequence[Merge
 def _of_data(config: Config, merged: Sequence[MergedTable], entry_bytes: int) -> Iterator[Check]:
     """Reads all rows: a query a shard for their values, then the keys."""
 
+    def reach(instance: str) -> AbstractContextManager[Session]:
+        return connect(config.source(instance), patience_s=config.run.patience_s)
+
     def values(pair: tuple[MergedTable, ShardTable]) -> list[Check]:
         table, shard = pair
         where = str(shard.shard)
         try:
-            with connect(config.source(shard.shard.instance), patience_s=config.run.patience_s) as session:
+            with reach(shard.shard.instance) as session:
                 return list(_made("data", where, scan_shard(session, table, shard, entry_bytes)))
         except ServerError as error:
             return [_unfinished("data", where, error)]
@@ -150,6 +154,7 @@ def _of_data(config: Config, merged: Sequence[MergedTable], entry_bytes: int) ->
         for checks in pool.map(values, [(table, shard) for table in merged for shard in table.shards]):
             yield from checks
     for table in merged:
+        yield from _made("members", str(table.target), shown_members(table, reach))
         try:
             collisions = find_collisions(config, [table])
         except ServerError as error:

@@ -29,7 +29,7 @@ def _part(column: Column, prefix: int | None, remap: dict[str, Interleave]) -> s
     if column.name in remap:
         step = remap[column.name]
         return f"CAST({name} AS DECIMAL(40,0)) * {1 << step.bits} + {step.number}"
-    if column.type == "double":  # bare: MySQL 9.7 rounds what is computed to 22 characters, and -0 equals 0
+    if column.type == "double":  # bare: MySQL 9.7 rounds a computed one to 22 characters, 5.6 doesn't; -0 equals 0
         return f"IF({name} = 0, '0', {name})"
     if column.type == "float":  # bare it shows six digits only; without its sign the product has 22 characters at most
         return f"SIGN({name}), ABS({name} * 1e0)"

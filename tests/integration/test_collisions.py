@@ -19,6 +19,8 @@ from migrate.config import Config
 from migrate.db import connect
 from migrate.model import Column, Index, MergedTable, TableDef
 from migrate.routes import resolve
+from migrate.sandbox import Sandbox
+from migrate.source import read_routing
 from tests.integration.shards import Server, config_for, database, route, run
 
 Found = set[tuple[str, tuple[str, ...], tuple[tuple[str, ...], ...]]]
@@ -185,6 +187,21 @@ def test_a_float_key_is_all_its_bits(source: Server, schema: str, kind: str, clo
     assert len(found) == len(close) and all(len(set(c.places)) == 2 for c in found)  # each in both indexes
 
 
+@pytest.mark.parametrize(("kind", "close"), [("DOUBLE", CLOSE), ("FLOAT", CLOSE_FLOATS)])
+def test_a_float_key_is_the_same_on_old_and_new_servers(
+    servers: Sandbox, mysql97: Server, kind: str, close: list[str]
+) -> None:
+    sources = [servers.sources[0], mysql97]
+    with database(*sources) as schema:
+        for number, source in enumerate(sources):
+            run(source, f"CREATE TABLE t_{number} (f {kind} PRIMARY KEY)",
+                f"INSERT INTO t_{number} VALUES {', '.join(f'({v})' for v in close)}", database=schema)  # fmt: skip
+        config = config_for(sources, servers.target, schema, route(schema, r"t_\d+", "merged.t"))
+        found = find_collisions(config, read_routing(config).checked())
+        assert len(found) == len(close)
+        assert all({p.instance for p in c.places} == {"m1", "m2"} for c in found)
+
+
 def test_the_two_zeros_are_one_key(source: Server, schema: str) -> None:
     shards(source, schema, "d DOUBLE PRIMARY KEY, f FLOAT UNIQUE", "(0, 0)", "(-0e0, -0e0)")
     assert {index for index, _, _ in told(collide(source, schema))} == {"PRIMARY", "f"}
@@ -228,10 +245,10 @@ COMMON = ["utf8mb4_bin", "utf8mb4_general_ci", "utf8mb4_unicode_ci"]
     indirect=["source"],
 )
 def test_the_canonical_text_is_what_tidbs_index_compares(
-    servers: object, source: Server, schema: str, collation: str
+    servers: Sandbox, source: Server, schema: str, collation: str
 ) -> None:
     """Every pair of tricky strings: equal for our scan exactly if TiDB holds them for equal keys."""
-    target: Server = servers.target  # type: ignore[attr-defined]
+    target = servers.target
     column = Column("c", "varchar", "varchar(190)", False, "utf8mb4", collation)
     index = Index("u", True, (("c", None),))
     rows = ", ".join(f"({n}, _utf8mb4 X'{text.encode().hex()}')" for n, text in enumerate(TRICKY))

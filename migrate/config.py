@@ -151,7 +151,7 @@ class Run(_Strict):
     """How hard to work. `patience_s`: how long an unreachable server is waited for."""
 
     workers: Annotated[int, Field(ge=1, le=256)] = 2
-    chunk_rows: Annotated[int, Field(ge=100, le=1_000_000)] = 20_000
+    chunk_rows: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
     patience_s: Annotated[int, Field(ge=0)] = 300
     dask: str | None = None  # a Dask scheduler's address, instead of processes of this machine
 

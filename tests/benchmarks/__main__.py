@@ -106,14 +106,23 @@ BENCHMARKS: dict[str, tuple[str, Callable[[Arena], None], Side, Callable[[Arena]
 @click.option("--runs", default=3, show_default=True, help="Counted runs of each side, in turn, after one warm-up.")
 @click.option("--skew", default=0.0, help="The part of the rows that one shard holds.")
 @click.option("--shards", default=8, show_default=True)
+@click.option("--unique", is_flag=True, help="The table's two secondary indexes are unique.")
 @click.option("--ours-only", is_flag=True)
 @click.option("--json", "as_json", is_flag=True)
 def main(
-    name: str, rows: int, workers: int, runs: int, skew: float, shards: int, ours_only: bool, as_json: bool
+    name: str,
+    rows: int,
+    workers: int,
+    runs: int,
+    skew: float,
+    shards: int,
+    unique: bool,
+    ours_only: bool,
+    as_json: bool,
 ) -> None:
     """Times our command and the peer's, in turn, on the same data, and prints medians and their ratio."""
     found = {}
-    with arena(rows, workers, skew=skew, shards=shards) as place:
+    with arena(rows, workers, skew=skew, shards=shards, unique=unique) as place:
         for each in BENCHMARKS if name == "all" else [name]:
             found[each] = _measure(place, each, runs, ours_only)
             if not as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from migrate.catalog import read_catalog
 from migrate.config import parse_url
+from migrate.db import connect
+from migrate.model import quote
 from migrate.sandbox import Sandbox
 from migrate.sandbox.seed import seed
 
@@ -38,9 +42,15 @@ workers = {workers}
 
 
 class Arena:
-    """A seeded source, a target, and a config that routes the entries of all shards into one table."""
+    """A seeded source, a target, and a config that routes the entries of all shards into one table.
 
-    def __init__(self, root: Path, rows: int, workers: int, shards: int = SHARDS, skew: float = 0):
+    The table has a primary key and two more indexes. They are unique in the pack; `unique` leaves them so. TiDB looks
+    every key of a unique index up before it takes a row, by LOAD DATA as by INSERT, which is most of a load then.
+    """
+
+    def __init__(
+        self, root: Path, rows: int, workers: int, shards: int = SHARDS, skew: float = 0, unique: bool = False
+    ):
         self.root = root
         self.rows = rows
         self.workers = workers
@@ -48,6 +58,8 @@ class Arena:
         self.sandbox.up(instances=1, mysql="5.6")
         self.source, self.target = self.sandbox.sources[0], self.sandbox.target
         seed([parse_url(self.source.url, "m1")], "payment", rows, schemas=1, tables=shards, skew=skew)
+        if not unique:
+            self._loosen()
         self.config = root / "bench.toml"
         self.config.write_text(
             _CONFIG.format(
@@ -55,6 +67,20 @@ class Arena:
             )
         )
         self.config.chmod(0o600)
+
+    def _loosen(self) -> None:
+        """Makes plain indexes of the shards' unique ones."""
+        with connect(parse_url(self.source.url, "m1")) as session:
+            for shard in read_catalog(session, "m1"):
+                if not re.fullmatch(rf"{TABLE}_\d+", shard.shard.table):
+                    continue
+                changes = [
+                    f"DROP KEY {quote(i.name)}, ADD KEY {quote(i.name)} ({', '.join(map(quote, i.columns))})"
+                    for i in shard.definition.unique_indexes
+                    if not i.primary
+                ]
+                session.execute(f"ALTER TABLE {shard.shard.sql} {', '.join(changes)}")
+                session.query(f"ANALYZE TABLE {shard.shard.sql}")
 
     def fresh_target(self) -> None:
         """Throws the target away and starts an empty one on the same port."""

@@ -62,7 +62,7 @@ def test_a_good_file(tmp_path: Path) -> None:
     assert (config.target.name, config.target.host, config.target.port) == ("target", "db.example.com", 4000)
     assert config.routes[1].references == ("payment.account_entry.refund_id",)
     assert config.ignores[0].matches("test", "whatever") and not config.ignores[0].matches("test2", "whatever")
-    assert (config.run.workers, config.run.chunk_rows) == (3, 20_000)
+    assert (config.run.workers, config.run.chunk_rows) == (3, 10_000)
     assert config.source("m2") is config.sources[1]
 
 

@@ -118,3 +118,7 @@ def everything(config: Config, strong: bool, live: bool, limit: int, workers: in
     Example: verify -c payment.toml all --strong
     """
     _finish(verify_all(config, strong=strong, live=live, limit=limit, workers=workers, progress=True), as_json)
+
+
+if __name__ == "__main__":
+    main()

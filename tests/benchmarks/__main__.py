@@ -70,7 +70,11 @@ def peer_copy(place: Arena) -> Timing:
 
 
 def ours_verify(place: Arena) -> Timing:
-    return run(place.verify("checksum", "--json"))
+    timing = run(place.verify("checksum", "--json"))
+    table = json.loads(timing.output)["tables"][0]
+    if not table["ok"] or table["target_rows"] != place.rows:
+        raise AssertionError(f"verification didn't see {place.rows} equal rows: {table}")
+    return timing
 
 
 def peer_verify(place: Arena) -> Timing | None:

@@ -17,11 +17,12 @@ import psutil
 class Timing:
     """Seconds of wall clock, from start to exit of the process; the peak resident memory of the largest process of its
     tree in MiB; the seconds that the command itself says its work took, where it does, which leave out the start of
-    the interpreter."""
+    the interpreter; what it printed on stdout."""
 
     seconds: float
     peak_rss_mib: float
     work_s: float | None = None
+    output: str = ""
 
 
 def run(command: Sequence[str]) -> Timing:
@@ -36,7 +37,7 @@ def run(command: Sequence[str]) -> Timing:
     watcher.join()
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command[:3], output, said)
-    return Timing(seconds, peak[0] / 2**20, _work(output))
+    return Timing(seconds, peak[0] / 2**20, _work(output), output)
 
 
 def _work(output: str) -> float | None:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import psutil
 import pymysql
 
+from migrate.db import wait
 from migrate.sandbox.errors import SandboxError
 
 USER = "migrator"
@@ -143,8 +144,7 @@ class Server(ABC):
                                        f"{_READY_S:.0f} s: {error}; {self._last_words()}") from error  # fmt: skip
                 if error.args[0] == _ACCESS_DENIED:
                     self._make_accounts()
-            with suppress(psutil.TimeoutExpired):
-                process.wait(0.1)
+            wait(0.1)
 
     def _make_accounts(self) -> None:
         try:

@@ -162,12 +162,13 @@ def test_concurrent_ups_make_one_sandbox_and_down_leaves_nothing(box: Sandbox) -
 
 
 def test_interrupted_up_leaves_no_process(box: Sandbox) -> None:
-    with subprocess.Popen([sys.executable, "-c", _UP, str(box.root)], stderr=subprocess.DEVNULL) as process:
+    up = [sys.executable, "-m", "migrate.cli", "sandbox", "up", "--instances", "1", "--root", str(box.root)]
+    with subprocess.Popen(up, stderr=subprocess.DEVNULL) as process:
         while not (box.root / "tidb" / "process.json").exists():
             assert process.poll() is None
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-    assert process.returncode
+    assert process.returncode == 130
     assert processes_of(box.root) == []
 
 

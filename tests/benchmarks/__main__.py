@@ -173,7 +173,7 @@ def _show(name: str, result: dict[str, Any]) -> None:
         f"; {result['peer']} {result['peer_s']:.2f} s; ratio {result['ratio']:.2f} "
         f"({result['ratio_work']:.2f} without the start of the interpreter)"
         if result["peer"]
-        else "; the peer isn't on this machine"
+        else "; the peer wasn't run"
     )
     click.echo(f"{name}: {result['ours_s']:.2f} s{beside}; peak of a process {result['peak_rss_mib']:.0f} MiB")
 

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from migrate.db import Session
+from migrate.errors import ServerError
 from migrate.model import Column, Index, Shard, ShardTable, TableDef
 
 SYSTEM_SCHEMAS = ("mysql", "information_schema", "performance_schema", "sys", "metrics_schema", "inspection_schema",
@@ -181,3 +182,13 @@ def _triggers(session: Session, where: str, args: tuple[str, ...]) -> dict[_Name
     ):
         found[schema, table].append(name)
     return found
+
+
+def has_md5(session: Session) -> bool:
+    """Whether the server computes MD5(): recent MySQL doesn't, unless a component brings it."""
+    try:
+        return session.value("SELECT MD5('')") is not None
+    except ServerError as error:
+        if error.number in (1046, 1305, 1370):  # not built in, nor in the current database or for lack of one
+            return False
+        raise

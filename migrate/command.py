@@ -65,9 +65,6 @@ class CommandGroup(click.Group):
         try:
             code = super().main(*args, **{**kwargs, "standalone_mode": False})
             sys.exit(code if isinstance(code, int) else 0)
-        except click.exceptions.NoArgsIsHelpError as error:
-            error.show()
-            sys.exit(USAGE)
         except click.ClickException as error:
             error.show()
             sys.exit(USAGE)

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qsl, unquote
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -103,6 +103,7 @@ def _three_names(text: str) -> str:
 
 
 Pattern = Annotated[str, AfterValidator(_pattern)]
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class _Strict(BaseModel):
@@ -184,19 +185,7 @@ class Config:
 
 def load_config(path: Path, env: Mapping[str, str] | None = None) -> Config:
     """Reads and checks the file. ConfigError names the file and the line or key; it never holds a secret."""
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot read it: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: {error}") from None
-    try:
-        file = _File.model_validate(raw)
-    except ValidationError as error:
-        problems = "; ".join(f"{_key(e['loc'])}: {_words(e)}" for e in error.errors(include_input=False))
-        raise ConfigError(f"{path}: {problems}") from None
+    file = read_toml(path, _File)
 
     def endpoint(key: str, url: str, name: str) -> Endpoint:
         try:
@@ -221,14 +210,25 @@ def load_config(path: Path, env: Mapping[str, str] | None = None) -> Config:
     )
 
 
-def _key(location: tuple[int | str, ...]) -> str:
-    key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in location)
-    return key.lstrip(".").replace("schema_", "schema")
+def read_toml(path: Path, model: type[Model]) -> Model:
+    """The file as that model. ConfigError names the file and each wrong key."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot read it: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_input=False)
+        raise ConfigError(f"{path}: " + "; ".join(map(_problem, problems))) from None
 
 
-def _words(error: Any) -> str:
-    if error["type"] == "extra_forbidden":
-        return "unknown key"
-    if error["type"] == "missing":
-        return "missing"
-    return str(error["msg"]).removeprefix("Value error, ")
+def _problem(error: Any) -> str:
+    key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error["loc"]).lstrip(".")
+    words = {"extra_forbidden": "unknown key", "missing": "missing"}.get(error["type"])
+    words = words or error["msg"].removeprefix("Value error, ")
+    return f"{key}: {words}" if key else words

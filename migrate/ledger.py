@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from migrate.errors import ConfigError
+from migrate.config import read_toml
 from migrate.model import Target
 from migrate.packs import pack_dir
 
 TableName = Annotated[str, Field(pattern=r"^[^.`]+\.[^.`]+$")]
 ColumnName = Annotated[str, Field(pattern=r"^[^.`]+$")]
 Severity = Literal["error", "warning"]
-Model = TypeVar("Model", bound=BaseModel)
 
 BuiltIn = Literal[
     "debit_equals_credit",  # per voucher and currency, the debits sum to the credits
@@ -177,26 +175,3 @@ def load_ledger(pack: str | Path) -> Ledger:
     """The ledger of a pack, by its name, its folder or the path of a ledger.toml. ConfigError names file and key."""
     path = Path(pack) if Path(pack).suffix == ".toml" else pack_dir(str(pack)) / "ledger.toml"
     return read_toml(path, Ledger)
-
-
-def read_toml(path: Path, model: type[Model]) -> Model:
-    """The file as that model. ConfigError names the file and each wrong key."""
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot read it: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: {error}") from None
-    try:
-        return model.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: " + "; ".join(_problem(e) for e in error.errors(include_url=False))) from None
-
-
-def _problem(error: Any) -> str:
-    key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error["loc"]).lstrip(".")
-    words = {"extra_forbidden": "unknown key", "missing": "missing"}.get(error["type"])
-    words = words or error["msg"].removeprefix("Value error, ")
-    return f"{key}: {words}" if key else words

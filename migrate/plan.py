@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from migrate.collisions import find_collisions, has_md5
+from migrate.catalog import has_md5
+from migrate.collisions import find_collisions
 from migrate.config import Config
 from migrate.db import connect
 from migrate.model import MergedTable, Shard, ShardTable
-from migrate.schema import TargetSchema, differences, target_ddl
+from migrate.schema import TargetSchema, shards_apart, target_ddl
 from migrate.source import on_every_instance, read_routing
 
 ROWS_PER_SECOND = 20_000  # of one worker: ledger entries of 120 bytes and 2 indexes, LOAD DATA into TiDB on 2 cores
@@ -134,7 +135,7 @@ def make_plan(config: Config, *, exact: bool = False, scan: bool = True, workers
         problems.append("no table is routed: there is nothing to migrate")
     for table, schema in zip(routing.tables, schemas, strict=True):
         problems += schema.refusals
-        problems += _apart(table)
+        problems += shards_apart(table)
     if scan and not problems:  # keys of shards that aren't alike can't be compared
         problems += [str(c) for c in find_collisions(config, routing.tables, workers=count)]
     rows = _rows(config, [t for table in routing.tables for t in table.shards], exact, count)
@@ -151,14 +152,6 @@ def choose_hash(config: Config) -> Literal["MD5", "SHA2"]:
         everywhere = has_md5(session)
     everywhere = everywhere and all(on_every_instance(config, lambda s, _: has_md5(s)).values())
     return "MD5" if everywhere else "SHA2"
-
-
-def _apart(table: MergedTable) -> list[str]:
-    return [
-        f"{other.shard} differs from {table.shards[0].shard}: {difference}"
-        for other in table.shards[1:]
-        for difference in differences(table.definition, other.definition)
-    ]
 
 
 def _rows(config: Config, shards: Sequence[ShardTable], exact: bool, workers: int) -> dict[Shard, int]:

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from migrate.catalog import read_catalog
+from migrate.catalog import has_md5, read_catalog
 from migrate.config import Endpoint
 from migrate.db import Session
-from migrate.errors import ConfigError, NoGo, ServerError
+from migrate.errors import ConfigError, NoGo
 from migrate.model import MergedTable, ShardTable, TableDef
 from migrate.routes import resolve
 from verify.digest import Digest, digest_of
 from verify.encoding import Hash, Kind, kind_of, piece
 from verify.readers import Readers
 
-_NO_SUCH_FUNCTION = frozenset({1046, 1305})  # without a schema MySQL takes MD5() for a stored function of none
 _PACKET = 1 << 20  # a row's text is at most 512 KiB; see encoding
 
 
@@ -70,7 +69,7 @@ def load(readers: Readers, only: Sequence[str] = ()) -> tuple[Pair, ...]:
     """
     config = readers.config
     found = [readers.submit(source, _shards(source)) for source in config.sources]
-    hashes = [readers.submit(server, _has_md5) for server in (*config.sources, config.target)]
+    hashes = [readers.submit(server, has_md5) for server in (*config.sources, config.target)]
     merged = resolve(config, [table for future in found for table in future.result()]).checked()
     unknown = sorted(set(only) - {str(m.target) for m in merged})
     if unknown:
@@ -138,13 +137,3 @@ def _shards(source: Endpoint) -> Callable[[Session], list[ShardTable]]:
         return read_catalog(session, source.name)
 
     return read
-
-
-def _has_md5(session: Session) -> bool:
-    try:
-        session.value("SELECT MD5('')")
-    except ServerError as error:
-        if error.number in _NO_SUCH_FUNCTION:
-            return False
-        raise
-    return True

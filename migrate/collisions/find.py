@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from migrate.catalog import has_md5
 from migrate.collisions.canonical import Hash, canonical, hashed, integer_key, never_null
 from migrate.collisions.duplicates import MEMORY_KEYS, Duplicates
 from migrate.collisions.scan import scan_hashes, scan_integers
 from migrate.config import Config
 from migrate.db import Session, connect
-from migrate.errors import ServerError
 from migrate.model import TEXTS, Column, Index, MergedTable, Shard, ShardTable, TableDef, Target, quote
 from migrate.schema import target_ddl
 from migrate.schema.collation import compares_alike
@@ -65,16 +65,6 @@ def find_collisions(
                 if _may_collide(index, table, target):
                     found += _Search(sessions, pool, table, target, index).run(limit, memory_keys)
     return found
-
-
-def has_md5(session: Session) -> bool:
-    """Whether the server computes MD5(): recent MySQL doesn't, unless a component brings it."""
-    try:
-        return session.value("SELECT MD5('')") is not None
-    except ServerError as error:
-        if error.number in (1046, 1305, 1370):  # not built in, nor in the current database or for lack of one
-            return False
-        raise
 
 
 class _Sessions:

@@ -8,17 +8,12 @@ from migrate.config import Config
 from migrate.db import Session
 from migrate.errors import NoGo
 from migrate.model import MergedTable
-from migrate.schema import create_schema, differences
+from migrate.schema import create_schema, shards_apart
 
 
 def check_shapes(tables: Sequence[MergedTable]) -> None:
     """NoGo if the shards of a table aren't of one shape: their rows would not mean the same."""
-    problems = [
-        f"{member.shard} differs from {table.shards[0].shard}: {difference}"
-        for table in tables
-        for member in table.shards[1:]
-        for difference in differences(table.definition, member.definition)
-    ]
+    problems = [problem for table in tables for problem in shards_apart(table)]
     if problems:
         raise NoGo("shards of one table differ; alter them to one shape first:\n  " + "\n  ".join(problems))
 

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from migrate.config import read_toml
 from migrate.errors import ConfigError
-from migrate.ledger import ColumnName, Ledger, TableName, load_ledger, read_toml
+from migrate.ledger import ColumnName, Ledger, TableName, load_ledger
 from migrate.packs import pack_dir
 
 # What a column may take from the posting or the account that its row is about.

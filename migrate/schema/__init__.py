@@ -2,6 +2,6 @@
 
 from migrate.schema.create import SchemaReport, create_schema
 from migrate.schema.ddl import TargetSchema, target_ddl
-from migrate.schema.shape import differences
+from migrate.schema.shape import differences, shards_apart
 
-__all__ = ["SchemaReport", "TargetSchema", "create_schema", "differences", "target_ddl"]
+__all__ = ["SchemaReport", "TargetSchema", "create_schema", "differences", "shards_apart", "target_ddl"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal, InvalidOperation
 
-from migrate.model import BINARIES, INTEGERS, Column, Index, TableDef
+from migrate.model import BINARIES, INTEGERS, Column, Index, MergedTable, TableDef
 from migrate.schema.column import members
 
 
@@ -38,6 +38,15 @@ def differences(one: TableDef, other: TableDef, *, expressions: bool = True) -> 
         elif _index(mine[name]) != _index(theirs[name]):
             found.append(f"index {mine[name].name} is {_index(theirs[name])}, not {_index(mine[name])}")
     return found
+
+
+def shards_apart(table: MergedTable) -> list[str]:
+    """What is different from the first shard of the table in each other one, a sentence each."""
+    return [
+        f"{other.shard} differs from {table.shards[0].shard}: {difference}"
+        for other in table.shards[1:]
+        for difference in differences(table.definition, other.definition)
+    ]
 
 
 def _facts(column: Column, expressions: bool) -> dict[str, object]:

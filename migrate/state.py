@@ -25,6 +25,25 @@ _TABLES = (
     f"""chunk (migration {_NAME}, instance {_NAME}, schema_name {_NAME}, table_name {_NAME}, number BIGINT NOT NULL,
         lower_key JSON, upper_key JSON, loaded_rows BIGINT, loaded_at TIMESTAMP(6) NULL,
         PRIMARY KEY (migration, instance, schema_name, table_name, number) CLUSTERED)""",
+    # What sync has applied: a row a part (applier), changed in the transaction that writes the part's rows. `inside`:
+    # row events of the next, large transaction that are in already.
+    f"""applied (migration {_NAME}, instance {_NAME}, part INT NOT NULL, seq BIGINT NOT NULL, position JSON NOT NULL,
+        inside BIGINT NOT NULL, source_time DOUBLE NOT NULL, committed_at TIMESTAMP(6) NOT NULL,
+        PRIMARY KEY (migration, instance, part) CLUSTERED)""",
+    # Target tables whose changes from one instance wait for the operator, from which position on.
+    f"""hold (migration {_NAME}, instance {_NAME}, target VARCHAR(200) COLLATE utf8mb4_bin NOT NULL, seq BIGINT NOT NULL,
+        position JSON NOT NULL, inside BIGINT NOT NULL, reason TEXT NOT NULL, statement LONGTEXT, held_at TIMESTAMP(6)
+        NOT NULL DEFAULT CURRENT_TIMESTAMP(6), resolution VARCHAR(16), replacement LONGTEXT,
+        PRIMARY KEY (migration, instance, target) CLUSTERED)""",
+    f"""sync_status (migration {_NAME}, instance {_NAME}, heartbeat TIMESTAMP(6) NOT NULL, state JSON NOT NULL,
+        PRIMARY KEY (migration, instance) CLUSTERED)""",
+    f"""control (migration {_NAME} PRIMARY KEY, wanted VARCHAR(16) NOT NULL, operator VARCHAR(200) NOT NULL,
+        at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6))""",
+    # Asks the follower of an instance to stand still: at the next boundary between transactions (position NULL), or
+    # with exactly everything up to `position` applied. It says so in reached_at and reached, and goes on when the row
+    # is deleted or `until` has passed.
+    f"""halt (migration {_NAME}, instance {_NAME}, position JSON, requested_by VARCHAR(200) NOT NULL, until TIMESTAMP(6)
+        NOT NULL, reached_at TIMESTAMP(6) NULL, reached JSON, PRIMARY KEY (migration, instance) CLUSTERED)""",
     f"""journal (id BIGINT AUTO_INCREMENT PRIMARY KEY, migration {_NAME}, at TIMESTAMP(6) NOT NULL DEFAULT
         CURRENT_TIMESTAMP(6), operator VARCHAR(200) NOT NULL, event VARCHAR(64) NOT NULL, detail JSON NOT NULL,
         KEY (migration, at))""",

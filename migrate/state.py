@@ -31,7 +31,7 @@ _TABLES = (
         inside BIGINT NOT NULL, source_time DOUBLE NOT NULL, committed_at TIMESTAMP(6) NOT NULL,
         PRIMARY KEY (migration, instance, part) CLUSTERED)""",
     # Target tables whose changes from one instance wait for the operator, from which position on.
-    f"""hold (migration {_NAME}, instance {_NAME}, target VARCHAR(200) COLLATE utf8mb4_bin NOT NULL, seq BIGINT NOT NULL,
+    f"""hold (migration {_NAME}, instance {_NAME}, target VARCHAR(200) COLLATE utf8mb4_bin, seq BIGINT NOT NULL,
         position JSON NOT NULL, inside BIGINT NOT NULL, reason TEXT NOT NULL, statement LONGTEXT, held_at TIMESTAMP(6)
         NOT NULL DEFAULT CURRENT_TIMESTAMP(6), resolution VARCHAR(16), replacement LONGTEXT,
         PRIMARY KEY (migration, instance, target) CLUSTERED)""",

@@ -14,6 +14,7 @@ from collections import Counter
 from migrate.errors import MigrateError
 
 POINTS = (
+    "after_definitions_saved",
     "after_position_captured",
     "after_shard_planned",
     "after_chunk_claimed",
@@ -23,6 +24,7 @@ POINTS = (
     "after_file_written",
     "before_manifest_saved",
     "after_manifest_saved",
+    "before_consistent_saved",
     "before_finish",
 )
 

@@ -6,13 +6,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from migrate.config import Config
 from migrate.db import Session, connect, patiently
 from migrate.errors import ConnectionLost, NoGo, OutcomeUnknown, TryAgain
 from migrate.holder import owner
-from migrate.model import Chunk, Shard
+from migrate.model import Chunk, Shard, TableDef
+from migrate.position import Position
+from migrate.schema.stored import definition_from_json, definition_to_json
 
 T = TypeVar("T")
 _NAME = "VARCHAR(64) COLLATE utf8mb4_bin NOT NULL"
@@ -21,7 +24,9 @@ _TABLES = (
         DEFAULT CURRENT_TIMESTAMP(6), lease_owner VARCHAR(200), lease_until TIMESTAMP(6) NULL, finished_at TIMESTAMP(6)
         NULL)""",
     f"""`position` (migration {_NAME}, instance {_NAME}, captured_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
-        position JSON NOT NULL, PRIMARY KEY (migration, instance))""",
+        position JSON NOT NULL, consistent JSON, PRIMARY KEY (migration, instance))""",
+    f"""shard_schema (migration {_NAME}, instance {_NAME}, schema_name {_NAME}, table_name {_NAME}, definition JSON NOT
+        NULL, PRIMARY KEY (migration, instance, schema_name, table_name))""",
     f"""chunk (migration {_NAME}, instance {_NAME}, schema_name {_NAME}, table_name {_NAME}, number BIGINT NOT NULL,
         lower_key JSON, upper_key JSON, loaded_rows BIGINT, loaded_at TIMESTAMP(6) NULL,
         PRIMARY KEY (migration, instance, schema_name, table_name, number) CLUSTERED)""",
@@ -42,8 +47,9 @@ _TABLES = (
     # Asks the follower of an instance to stand still: at the next boundary between transactions (position NULL), or
     # with exactly everything up to `position` applied. It says so in reached_at and reached, and goes on when the row
     # is deleted or `until` has passed.
-    f"""halt (migration {_NAME}, instance {_NAME}, position JSON, requested_by VARCHAR(200) NOT NULL, until TIMESTAMP(6)
-        NOT NULL, reached_at TIMESTAMP(6) NULL, reached JSON, PRIMARY KEY (migration, instance) CLUSTERED)""",
+    f"""halt (migration {_NAME}, instance {_NAME}, position JSON, requested_by VARCHAR(200) NOT NULL,
+        `until` TIMESTAMP(6) NOT NULL, reached_at TIMESTAMP(6) NULL, reached JSON,
+        PRIMARY KEY (migration, instance) CLUSTERED)""",
     f"""journal (id BIGINT AUTO_INCREMENT PRIMARY KEY, migration {_NAME}, at TIMESTAMP(6) NOT NULL DEFAULT
         CURRENT_TIMESTAMP(6), operator VARCHAR(200) NOT NULL, event VARCHAR(64) NOT NULL, detail JSON NOT NULL,
         KEY (migration, at))""",
@@ -86,8 +92,9 @@ class State:
             (self.name, owner(), event, json.dumps(detail, default=str)),
         )
 
-    def begin(self, way: str, fingerprint: str, **detail: Any) -> None:
-        """Starts the copy of this migration by `way` (copy, or load of a manifest) with the routing's fingerprint.
+    def begin(self, way: str, fingerprint: str, positions: dict[str, Position], **detail: Any) -> None:
+        """Starts the copy of this migration by `way` (copy, or load of a manifest) with the routing's fingerprint, and
+        the position of each instance from which sync will replay.
 
         Nothing happens when one goes on. NoGo if it was begun otherwise.
         """
@@ -99,6 +106,10 @@ class State:
                 self.session.execute(
                     "UPDATE migrate_meta.migration SET way = %s, fingerprint = %s, created_at = NOW(6) WHERE name = %s",
                     (way, fingerprint, self.name),
+                )
+                self.session.executemany(
+                    "REPLACE INTO migrate_meta.`position` (migration, instance, position) VALUES (%s, %s, %s)",
+                    [(self.name, instance, json.dumps(position)) for instance, position in positions.items()],
                 )
                 self.journal("begin", way=way, **detail)
                 return
@@ -134,19 +145,52 @@ class State:
             )
         )
 
-    def save_positions(self, positions: dict[str, dict[str, str]]) -> None:
-        """Records the position of each instance from which sync will replay; the first one wins."""
-        self.session.executemany(
-            "INSERT IGNORE INTO migrate_meta.`position` (migration, instance, position) VALUES (%s, %s, %s)",
-            [(self.name, instance, json.dumps(position)) for instance, position in positions.items()],
-        )
+    def positions(self) -> dict[str, Position]:
+        """By instance, where sync starts to replay: captured before the first row was read."""
+        return self._positions("position")
 
-    def positions(self) -> dict[str, dict[str, str]]:
-        """The captured positions by instance."""
+    def consistent(self) -> dict[str, Position]:
+        """By instance, a position after which no row was read: up to there the target may be ahead of the replay."""
+        return self._positions("consistent")
+
+    def _positions(self, column: str) -> dict[str, Position]:
         return {
             instance: json.loads(position)
             for instance, position in self.session.query(
-                "SELECT instance, position FROM migrate_meta.`position` WHERE migration = %s", [self.name]
+                f"SELECT instance, {column} FROM migrate_meta.`position` WHERE migration = %s AND {column} IS NOT NULL",
+                [self.name],
+            )
+        }
+
+    def save_consistent(self, positions: dict[str, Position]) -> None:
+        """Records positions captured after the last row was read; the first one of each instance wins."""
+        with self.session.transaction():
+            for instance, position in positions.items():
+                self.session.execute(
+                    "UPDATE migrate_meta.`position` SET consistent = %s "
+                    "WHERE migration = %s AND instance = %s AND consistent IS NULL",
+                    (json.dumps(position), self.name, instance),
+                )
+
+    def save_definitions(self, definitions: dict[Shard, TableDef]) -> None:
+        """Records the shards' definitions that are in force at the positions to begin with, in place of all others."""
+        texts = {d: definition_to_json(d) for d in set(definitions.values())}
+        self.session.execute("DELETE FROM migrate_meta.shard_schema WHERE migration = %s", [self.name])
+        self.session.executemany(
+            "INSERT INTO migrate_meta.shard_schema (migration, instance, schema_name, table_name, definition) "
+            "VALUES (%s, %s, %s, %s, %s)",
+            [(self.name, s.instance, s.schema, s.table, texts[d]) for s, d in definitions.items()],
+        )
+
+    def definitions(self) -> dict[Shard, TableDef]:
+        """The definition of each routed shard at the position from which sync replays."""
+        read = lru_cache(None)(definition_from_json)  # those of many shards are the same text
+        return {
+            Shard(i, s, t): read(text)
+            for i, s, t, text in self.session.query(
+                "SELECT instance, schema_name, table_name, definition FROM migrate_meta.shard_schema "
+                "WHERE migration = %s",
+                [self.name],
             )
         }
 

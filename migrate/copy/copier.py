@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any
 
 from migrate.config import Config
+from migrate.copy.anchor import anchor
 from migrate.copy.gate import check_keys, check_shapes, check_target
 from migrate.copy.keyset import chunk_columns
 from migrate.copy.manifest import ExportFile, read_manifest
@@ -22,7 +23,8 @@ from migrate.errors import NoGo
 from migrate.executor import results, workers
 from migrate.faults import fault_point
 from migrate.lease import lease
-from migrate.model import Chunk, MergedTable, Shard
+from migrate.model import Chunk, MergedTable, Shard, TableDef
+from migrate.position import Position
 from migrate.progress import Progress
 from migrate.source import capture_positions, fingerprint, read_routing
 from migrate.state import State
@@ -84,15 +86,16 @@ def copy(config: Config, worker_count: int) -> CopyReport:
     started = monotonic()
     with workers(config.run, worker_count) as pool, lease(config):
         tables = read_routing(config).checked()
-        _begin(config, tables, "copy", worker_count)
-        if set(State.settled(config, State.positions)) != {s.name for s in config.sources}:
-            positions = capture_positions(config)
-            State.settled(config, lambda state: state.save_positions(positions))
+        positions: dict[str, Position] = {}
+        if not _begun(config):
+            tables, positions = anchor(config, tables)
+        _begin(config, tables, "copy", positions, definitions_of(tables), worker_count)
         fault_point("after_position_captured")
         jobs = shard_jobs(config, tables, config.run.chunk_rows)
         source = _ShardSource(jobs)
         total = sum(j.table.rows for j in jobs.values())
         rows = _run(config, pool, source.next, source.planned, total, worker_count)
+        _finish(config, rows, lambda: capture_positions(config))
         return _report(config, tables, rows, monotonic() - started)
 
 
@@ -108,8 +111,8 @@ def load(config: Config, folder: Path, worker_count: int) -> CopyReport:
         tables = read_routing(config).checked()
         if head.fingerprint != fingerprint(tables):
             raise NoGo(f"{folder} was exported from other shards, table shapes or routes than the config's now")
-        _begin(config, tables, f"load of export {digest[:16]}", worker_count)
-        State.settled(config, lambda state: state.save_positions(head.positions))
+        way = f"load of export {digest[:16]}"
+        _begin(config, tables, way, head.positions, head.definitions, worker_count)
         fault_point("after_position_captured")
         State.settled(config, lambda state: _plan_files(state, files))
         fault_point("after_shard_planned")
@@ -122,6 +125,7 @@ def load(config: Config, folder: Path, worker_count: int) -> CopyReport:
         )
         total = sum(task[4] for task in pending)
         rows = _run(config, pool, lambda: pending.popleft() if pending else None, None, total, worker_count)
+        _finish(config, rows, lambda: head.consistent)
         return _report(config, tables, rows, monotonic() - started)
 
 
@@ -150,14 +154,32 @@ class _ShardSource:
         self._chunks += chunks
 
 
-def _begin(config: Config, tables: Sequence[MergedTable], way: str, worker_count: int) -> None:
-    if State.settled(config, lambda state: state.way) is None:  # nothing was begun, so nothing may be there
+def definitions_of(tables: Sequence[MergedTable]) -> dict[Shard, TableDef]:
+    """The definition of each shard."""
+    return {member.shard: member.definition for table in tables for member in table.shards}
+
+
+def _begun(config: Config) -> bool:
+    return State.settled(config, lambda state: state.way) is not None
+
+
+def _begin(
+    config: Config,
+    tables: Sequence[MergedTable],
+    way: str,
+    positions: dict[str, Position],
+    definitions: dict[Shard, TableDef],
+    worker_count: int,
+) -> None:
+    if not _begun(config):  # so nothing may be there
         check_shapes(tables)
         with connect(config.target, patience_s=config.run.patience_s) as session:
             check_target(session, tables)
         check_keys(config, tables, worker_count)
+        State.settled(config, lambda state: state.save_definitions(definitions))
+        fault_point("after_definitions_saved")
     sizes = {str(t.target): {"shards": len(t.shards), "rows": sum(s.rows for s in t.shards)} for t in tables}
-    State.settled(config, lambda state: state.begin(way, fingerprint(tables), tables=sizes))
+    State.settled(config, lambda state: state.begin(way, fingerprint(tables), positions, tables=sizes))
 
 
 def _run(
@@ -176,9 +198,17 @@ def _run(
                 progress.add(result.rows)
             elif planned:
                 planned(result)
+    return rows
+
+
+def _finish(config: Config, rows: int, last_read: Callable[[], dict[str, Position]]) -> None:
+    """All is in. Up to `last_read`, what sync replays may be on the target already."""
+    if not State.settled(config, State.consistent):
+        positions = last_read()
+        fault_point("before_consistent_saved")
+        State.settled(config, lambda state: state.save_consistent(positions))
     fault_point("before_finish")
     State.settled(config, lambda state: state.finish(rows=rows))
-    return rows
 
 
 def _check_files(folder: Path, files: Sequence[ExportFile]) -> None:

@@ -12,7 +12,8 @@ from time import monotonic
 from typing import Any
 
 from migrate.config import Config
-from migrate.copy.copier import shard_jobs
+from migrate.copy.anchor import anchor
+from migrate.copy.copier import definitions_of, shard_jobs
 from migrate.copy.gate import check_shapes
 from migrate.copy.manifest import ExportFile, GrowingManifest, Head, escaped, file_name
 from migrate.copy.rowformat import header
@@ -71,7 +72,16 @@ def export(config: Config, folder: Path, worker_count: int, *, compress: bool = 
     with workers(config.run, worker_count) as pool:
         tables = read_routing(config).checked()
         check_shapes(tables)
-        manifest = _manifest(config, folder, tables, compress)
+        manifest = _manifest(folder)
+        if manifest.begun:
+            manifest.resume(config.name, fingerprint(tables), compress)
+            _forget_lost(folder, manifest)
+        else:
+            tables, positions = anchor(config, tables)
+            columns = {str(t.target): [c.name for c in t.definition.stored_columns] for t in tables}
+            head = Head(config.name, fingerprint(tables), columns, definitions_of(tables), positions)
+            manifest.begin(head, compress)
+        fault_point("after_position_captured")
         if not compress:
             _check_space(folder, tables, manifest.files.values())
         with naming(folder):
@@ -103,7 +113,7 @@ def export(config: Config, folder: Path, worker_count: int, *, compress: bool = 
                     chunks += result
         fault_point("before_manifest_saved")
         files = tuple(manifest.files.values())
-        return ExportReport(manifest.finish(), files, monotonic() - started)
+        return ExportReport(manifest.finish(capture_positions(config)), files, monotonic() - started)
 
 
 class _Names:
@@ -115,7 +125,7 @@ class _Names:
         return file_name(target, self._numbers[chunk.shard], chunk.number, self._compress)
 
 
-def _manifest(config: Config, folder: Path, tables: Sequence[MergedTable], compress: bool) -> GrowingManifest:
+def _manifest(folder: Path) -> GrowingManifest:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         names = {p.name for p in folder.iterdir()}
@@ -125,15 +135,15 @@ def _manifest(config: Config, folder: Path, tables: Sequence[MergedTable], compr
         raise ConfigError(f"{folder} holds a finished export; name another directory")
     if names and "manifest.unfinished.jsonl" not in names:
         raise ConfigError(f"{folder} is not empty and holds no export of ours; name another directory")
-    columns = {str(t.target): [c.name for c in t.definition.stored_columns] for t in tables}
-    head = Head(config.name, fingerprint(tables), columns)
-    manifest = GrowingManifest(folder, head, lambda: capture_positions(config), compress=compress)
-    for key, file in list(manifest.files.items()):  # what was lost since is written again
+    return GrowingManifest(folder)
+
+
+def _forget_lost(folder: Path, manifest: GrowingManifest) -> None:
+    """Files that went missing since are written again."""
+    for key, file in list(manifest.files.items()):
         path = folder / file.name
         if not path.exists() or path.stat().st_size != file.bytes:
             del manifest.files[key]
-    fault_point("after_position_captured")
-    return manifest
 
 
 def _check_space(folder: Path, tables: Sequence[MergedTable], written: Collection[ExportFile]) -> None:

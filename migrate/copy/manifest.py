@@ -7,17 +7,18 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from migrate.errors import ConfigError, NoGo, naming
 from migrate.faults import fault_point
-from migrate.model import Chunk, Shard, Target
+from migrate.model import Chunk, Shard, TableDef, Target
 from migrate.position import Position
+from migrate.schema.stored import definition_from_json, definition_to_json
 
-_FORMAT = 1
+_FORMAT = 2
 _FINAL, _GROWING = "manifest.json", "manifest.unfinished.jsonl"
 _UNSAFE = re.compile(r'[\x00-\x1f%./:<>?*\\|"]')
 
@@ -36,12 +37,15 @@ class ExportFile:
 
 @dataclass(frozen=True)
 class Head:
-    """What holds for the whole export."""
+    """What holds for the whole export: the positions before its first row was read, the shards' definitions in force at
+    them, and positions after its last row was read."""
 
     migration: str
     fingerprint: str
     columns: dict[str, list[str]]
-    positions: dict[str, Position] = field(default_factory=dict)
+    definitions: dict[Shard, TableDef]
+    positions: dict[str, Position]
+    consistent: dict[str, Position] = field(default_factory=dict)
 
 
 def file_name(target: Target, shard_number: int, chunk_number: int, compress: bool) -> str:
@@ -60,8 +64,8 @@ class GrowingManifest:
     """The manifest of an export under way: one line a file, written out at once, so that a killed export goes on
     where it was. Locked as long as this process lives: two exports into one folder would mix."""
 
-    def __init__(self, folder: Path, head: Head, capture: Callable[[], dict[str, Position]], *, compress: bool):
-        """Begins the folder's manifest, with the positions that `capture` gives, or goes on with the one there."""
+    def __init__(self, folder: Path):
+        """Opens the folder's; `lines` is what an earlier run wrote into it."""
         self._path = folder / _GROWING
         self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115  open, and locked, as long as the export runs
         self.files: dict[tuple[Shard, int], ExportFile] = {}
@@ -70,12 +74,17 @@ class GrowingManifest:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise NoGo(f"another process is exporting into {folder}; wait for it, or name another directory") from None
-        lines = self._read()
-        if lines:
-            self.head = self._resume(lines, head, compress)
-        else:
-            self.head = replace(head, positions=capture())
-            self._write({"format": _FORMAT, "compress": compress, "head": _head(self.head)})
+        self._lines = self._read()
+
+    @property
+    def begun(self) -> bool:
+        """Whether an earlier run began it."""
+        return bool(self._lines)
+
+    def begin(self, head: Head, compress: bool) -> None:
+        """Begins it."""
+        self.head = head
+        self._write({"format": _FORMAT, "compress": compress, "head": _head_document(head)})
 
     def _read(self) -> list[dict[str, Any]]:
         data = self._path.read_bytes()
@@ -91,9 +100,12 @@ class GrowingManifest:
                 ) from None
         return lines
 
-    def _resume(self, lines: list[dict[str, Any]], head: Head, compress: bool) -> Head:
-        was = Head(**lines[0]["head"])
-        if (was.migration, was.fingerprint) != (head.migration, head.fingerprint):
+    def resume(self, migration: str, fingerprint: str, compress: bool) -> None:
+        """Goes on with what was begun. NoGo if that was another migration's, or of another fingerprint."""
+        lines = self._lines
+        # with the first start's positions: sync replays from there, whatever was read when
+        self.head = _head(lines[0]["head"])
+        if (self.head.migration, self.head.fingerprint) != (migration, fingerprint):
             raise NoGo(
                 f"{self._path.parent} holds an unfinished export of other shards, shapes or routes; "
                 "export into another directory, or empty this one"
@@ -109,7 +121,6 @@ class GrowingManifest:
             else:
                 file = _file(line)
                 self.files[file.chunk.shard, file.chunk.number] = file
-        return was  # with the first start's positions: sync replays from there, whatever was read when
 
     def add_plan(self, chunks: Sequence[Chunk]) -> None:
         """Records the chunks of a shard, before the first of them is read."""
@@ -127,11 +138,12 @@ class GrowingManifest:
             while data:  # a disk that is nearly full takes a part
                 data = data[self._file.write(data) :]
 
-    def finish(self) -> Path:
-        """Writes the final manifest, whole or not at all; gives its path."""
+    def finish(self, consistent: dict[str, Position]) -> Path:
+        """Writes the final manifest, whole or not at all, with positions after the last read; gives its path."""
+        head = replace(self.head, consistent=consistent)
         final = self._path.parent / _FINAL
         files = sorted(self.files.values(), key=lambda f: f.name)
-        document = {"format": _FORMAT, **_head(self.head), "files": [_file_document(f) for f in files]}
+        document = {"format": _FORMAT, **_head_document(head), "files": [_file_document(f) for f in files]}
         temporary = final.with_suffix(".unfinished")
         with naming(temporary):
             with open(temporary, "w", encoding="utf-8") as file:
@@ -162,20 +174,44 @@ def read_manifest(folder: Path) -> tuple[Head, list[ExportFile], str]:
     try:
         if document["format"] != _FORMAT:
             raise ConfigError(f"{folder / _FINAL}: format {document['format']!r}, expected {_FORMAT}")
-        head = Head(document["migration"], document["fingerprint"], document["columns"], document["positions"])
+        head = _head(document)
         files = [_file(f) for f in document["files"]]
     except (KeyError, TypeError) as error:
         raise ConfigError(f"{folder / _FINAL}: it is no manifest of an export: {error!r}") from None
     return head, files, hashlib.sha256(text).hexdigest()
 
 
-def _head(head: Head) -> dict[str, Any]:
+def _head_document(head: Head) -> dict[str, Any]:
+    alike: dict[TableDef, list[list[str]]] = {}
+    for shard, definition in head.definitions.items():
+        alike.setdefault(definition, []).append([shard.instance, shard.schema, shard.table])
     return {
         "migration": head.migration,
         "fingerprint": head.fingerprint,
         "columns": head.columns,
+        "definitions": [
+            {"definition": json.loads(definition_to_json(d)), "shards": shards} for d, shards in alike.items()
+        ],
         "positions": head.positions,
+        "consistent": head.consistent,
     }
+
+
+def _head(document: dict[str, Any]) -> Head:
+    definitions = {
+        Shard(*shard): definition
+        for each in document["definitions"]
+        for definition in [definition_from_json(json.dumps(each["definition"]))]
+        for shard in each["shards"]
+    }
+    return Head(
+        document["migration"],
+        document["fingerprint"],
+        document["columns"],
+        definitions,
+        document["positions"],
+        document["consistent"],
+    )
 
 
 def _chunk_document(chunk: Chunk) -> dict[str, Any]:

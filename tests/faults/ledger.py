@@ -124,7 +124,7 @@ patience_s = {patience_s}
         return int(query(self.target, sql)[0][0])
 
     def assert_moved(self) -> None:
-        """Both sides hold the same rows, none twice, and the checkpoints say so."""
+        """Both sides hold the same rows, none twice, the checkpoints say so, and sync knows from where to go on."""
         on_source = self.ledger.sums()
         assert query(self.target, f"SELECT {_SUM} FROM {self.table}")[0] == on_source
         twice = f"SELECT COUNT(*) - COUNT(DISTINCT id), COUNT(*) - COUNT(DISTINCT ref) FROM {self.table}"
@@ -132,3 +132,8 @@ patience_s = {patience_s}
         checked = (f"SELECT SUM(loaded_rows), SUM(loaded_rows IS NULL) FROM migrate_meta.chunk "
                    f"WHERE migration = '{self.name}'")  # fmt: skip
         assert query(self.target, checked) == [(on_source[0], 0)]
+        instances = len(self.ledger.sandbox.sources)
+        anchored = f"SELECT COUNT(*), COUNT(consistent) FROM migrate_meta.`position` WHERE migration = '{self.name}'"
+        assert query(self.target, anchored) == [(instances, instances)]
+        defined = f"SELECT COUNT(*) FROM migrate_meta.shard_schema WHERE migration = '{self.name}'"
+        assert query(self.target, defined) == [(len(self.ledger.shards),)]

@@ -1,0 +1,75 @@
+"""Where a copy is anchored: the position of each instance, and the tables as they are defined at exactly it."""
+
+from __future__ import annotations
+
+import logging
+import re
+from time import monotonic
+
+from migrate.config import Config, Endpoint
+from migrate.db import Session, wait
+from migrate.errors import MigrateError
+from migrate.model import MergedTable
+from migrate.position import Position, capture
+from migrate.source import fingerprint, on_every_instance, read_routing
+
+log = logging.getLogger("migrate")
+
+_SETTLE_S = 1.0  # what a transaction may take from the binlog to the tables, where the server can't tell
+_LONGEST_S = 60.0
+
+
+def anchor(config: Config, tables: tuple[MergedTable, ...]) -> tuple[tuple[MergedTable, ...], dict[str, Position]]:
+    """The routed tables, `tables` or newer, and the positions at which those definitions are in force.
+
+    What is read from now on holds every transaction before these positions. Where a statement changes a definition
+    meanwhile, it is done again.
+    """
+    while True:
+        positions = on_every_instance(config, _settled_position)
+        again = read_routing(config).checked()
+        if fingerprint(again) == fingerprint(tables):
+            return again, positions
+        log.warning("waiting: a table was changed while the positions were read; reading again")
+        wait(0.2)
+        tables = again
+
+
+def _settled_position(session: Session, endpoint: Endpoint) -> Position:
+    """A position whose transactions are all in the tables. A transaction stands in the binlog before it is committed:
+    read between the two, its rows would be in the binlog too early and in the tables too late."""
+    position = capture(session, endpoint.name)
+    if ("gtid_mode", "ON") not in session.query("SHOW GLOBAL VARIABLES LIKE 'gtid_mode'"):
+        wait(_SETTLE_S)
+        return position
+    begun, pause = monotonic(), 0.002
+    committing = _committing(session)
+    while committing:
+        if monotonic() - begun > _LONGEST_S:
+            raise MigrateError(
+                f"{endpoint.name}: {', '.join(sorted(committing))} of @@GLOBAL.gtid_owned isn't committed after "
+                f"{_LONGEST_S:.0f} s: end the session that has it, then run the same command again"
+            )
+        wait(pause)
+        committing &= _committing(session)
+        pause = min(2 * pause, 1)
+    return position
+
+
+def _committing(session: Session) -> set[str]:
+    return owned_gtids(str(session.value("SELECT @@GLOBAL.gtid_owned") or ""))
+
+
+def owned_gtids(text: str) -> set[str]:
+    """The GTIDs that sessions own, from before they are written to the binlog until they are committed; the text has
+    them as uuid[:tag]:number#session, further ones of the same uuid behind colons, uuids between commas."""
+    found = set()
+    for owned in filter(None, re.split(r"[,\s]+", text)):
+        source, *pieces = owned.split(":")
+        tag = ""
+        for piece in pieces:
+            if piece[:1].isdigit():
+                found.add(f"{source}{tag}:{piece.split('#')[0]}")
+            else:
+                tag = f":{piece}"
+    return found

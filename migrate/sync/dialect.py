@@ -41,7 +41,7 @@ class Dialect:
         other = re.sub(r"^utf8mb3_", "utf8_", name) if other == name else other
         return name if name in self.collations else other if other in self.collations else _missing(name)
 
-    def mentions(self, number: int) -> bool:
+    def runs(self, number: int) -> bool:
         """Whether the server runs what stands in a comment of that version, /*!50100 .. */; 0 for /*! .. */."""
         if self.mariadb and 50700 <= number <= 50999:
             return False

@@ -1,0 +1,395 @@
+"""Statements of a binlog, read into changes of tables: what MySQL 5.6 to 9.7 and MariaDB write there.
+
+The reader follows the servers' own grammar, from tokens to definitions, and takes nothing for granted: what it doesn't
+know word for word is `unknown`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from migrate.model import TableDef
+from migrate.sync.actions import Actions, read_alter, read_body
+from migrate.sync.change import Change, Kind
+from migrate.sync.column_ddl import column_collation
+from migrate.sync.dialect import Dialect
+from migrate.sync.index_ddl import index_options, read_index
+from migrate.sync.lexer import Cursor, Unreadable, tokens
+from migrate.sync.shadow import shadow_of
+from migrate.sync.shape import altered, empty, renamed
+
+Name = tuple[str, str]
+
+_DML = ("INSERT", "REPLACE", "UPDATE", "DELETE", "LOAD", "WITH", "CALL", "DO", "IMPORT")
+_NOTHING = ("GRANT", "REVOKE", "ANALYZE", "OPTIMIZE", "REPAIR", "CHECK", "FLUSH", "BEGIN", "START", "COMMIT",
+            "ROLLBACK", "SAVEPOINT", "RELEASE", "XA", "SET", "USE", "INSTALL", "UNINSTALL", "LOCK", "UNLOCK", "PURGE",
+            "RESET", "SELECT", "SHOW", "CHANGE", "STOP", "SIGNAL")  # fmt: skip
+# Objects that aren't tables, nor belong to one.
+_OBJECTS = ("USER", "ROLE", "VIEW", "FUNCTION", "PROCEDURE", "EVENT", "SERVER", "TABLESPACE", "UNDO", "LOGFILE",
+            "SEQUENCE", "PACKAGE", "RESOURCE", "SPATIAL REFERENCE", "INSTANCE", "AGGREGATE", "LIBRARY")  # fmt: skip
+
+
+class Tables(Protocol):
+    """What is known of the tables."""
+
+    @property
+    def dialect(self) -> Dialect: ...
+
+    def definition(self, schema: str, table: str) -> TableDef | None: ...
+
+    def names(self) -> Iterable[Name]: ...
+
+    def collation(self, schema: str) -> str: ...
+
+    def database(self, schema: str, collation: str | None) -> None: ...
+
+
+@dataclass
+class Reader:
+    """One statement against what is known; changes so far are seen by what follows in it."""
+
+    tables: Tables
+    schema: str
+    sql: str
+    changes: list[Change] = field(default_factory=list)
+    _now: dict[Name, TableDef | None] = field(default_factory=dict)
+
+    def read(self, sql_mode: int) -> list[Change]:
+        """The changes, in order."""
+        try:
+            cursor = Cursor(tokens(self.sql, self.tables.dialect, sql_mode))
+        except Unreadable as error:
+            self._unknown((n for n in self.tables.names() if n[1].lower() in self.sql.lower()), str(error))
+            return self.changes
+        main: list[Name] = []
+        try:
+            self._statement(cursor, main)
+        except Unreadable as error:
+            self.changes.clear()
+            self._unknown(main or self._mentioned(cursor), str(error))
+        return self.changes
+
+    def _statement(self, cursor: Cursor, main: list[Name]) -> None:
+        while cursor.skip(";") or cursor.skip("("):
+            pass
+        if cursor.next.kind == "end":
+            return
+        handlers: dict[str, Callable[[Cursor, list[Name]], None]] = {
+            "CREATE": self._create,
+            "ALTER": self._alter,
+            "DROP": self._drop,
+            "RENAME": self._rename,
+            "TRUNCATE": self._truncate,
+        }
+        word = cursor.take().value.upper()
+        if word in handlers:
+            handlers[word](cursor, main)
+        elif word in _DML:
+            self._dml(word, cursor)
+        elif word not in _NOTHING:
+            raise Unreadable(f"near {word}")
+
+    # -- what is known now, and what changes
+
+    def _definition(self, name: Name) -> TableDef | None:
+        key = self.tables.dialect.name(*name)
+        return self._now[key] if key in self._now else self.tables.definition(*name)
+
+    def _change(
+        self,
+        kind: Kind,
+        name: Name,
+        after: TableDef | None,
+        *,
+        renamed_to: Name | None = None,
+        lost: tuple[str, ...] = (),
+        reason: str = "",
+    ) -> None:
+        before = self._definition(name)
+        self.changes.append(Change(kind, *name, before, after, self.sql, renamed_to, lost, reason))
+        key = self.tables.dialect.name
+        if renamed_to:
+            self._now[key(*name)] = None
+        self._now[key(*(renamed_to or name))] = after
+
+    def _unknown(self, names: Iterable[Name], reason: str) -> None:
+        for name in names:
+            self._change("unknown", name, self._definition(name), reason=reason)
+
+    def _mentioned(self, cursor: Cursor) -> list[Name]:
+        """The known tables that the text names."""
+        cursor.at = 0
+        found: dict[Name, None] = {}
+        while cursor.next.kind != "end":
+            if cursor.named():
+                first, dotted = cursor.next.value, cursor.peek(1).value == "."
+                name = (first, cursor.peek(2).value) if dotted else (self.schema, first)
+                if self.tables.definition(*name) is not None:
+                    found[name] = None
+            cursor.take()
+        return list(found)
+
+    # -- statements
+
+    def _create(self, cursor: Cursor, main: list[Name]) -> None:
+        replaces = cursor.skip("OR", "REPLACE")
+        if cursor.skip("DEFINER"):
+            while cursor.next.kind != "end" and not any(cursor.sees(w) for w in ("TRIGGER", "SQL", *_OBJECTS)):
+                cursor.take()
+        if cursor.skip("TEMPORARY"):
+            return
+        cursor.one_of("ONLINE", "OFFLINE")
+        if cursor.skip("TABLE"):
+            self._create_table(cursor, main, replaces)
+        elif any(cursor.sees(w) for w in ("INDEX", "UNIQUE", "FULLTEXT")) or cursor.sees("SPATIAL", "INDEX"):
+            self._create_index(cursor, main)
+        elif cursor.skip("TRIGGER"):
+            cursor.skip("IF", "NOT", "EXISTS")
+            self._create_trigger(cursor, main, replaces)
+        elif cursor.one_of("DATABASE", "SCHEMA"):
+            cursor.skip("IF", "NOT", "EXISTS")
+            name = cursor.name()
+            self._database(cursor, name, self.tables.dialect.default_collation)
+        elif not (any(cursor.sees(*w.split()) for w in _OBJECTS) or cursor.one_of("ALGORITHM", "SQL")):
+            raise Unreadable(f"near CREATE {cursor.next}")
+
+    def _database(self, cursor: Cursor, name: str, collation: str) -> None:
+        charset = collate = None
+        while cursor.next.kind != "end":
+            if cursor.skip("CHARACTER", "SET") or cursor.skip("CHARSET"):
+                cursor.skip("=")
+                charset, collate = cursor.take().value, None
+            elif cursor.skip("COLLATE"):
+                cursor.skip("=")
+                collate = cursor.take().value
+            else:
+                cursor.take()
+        self.tables.database(name, column_collation(charset, collate, collation, self.tables.dialect)[1])
+
+    def _create_table(self, cursor: Cursor, main: list[Name], replaces: bool) -> None:
+        careful = cursor.skip("IF", "NOT", "EXISTS")
+        name = cursor.table(self.schema)
+        main.append(name)
+        if self._definition(name) is not None:
+            if careful:
+                return
+            if replaces:
+                self._change("drop", name, None)
+        inside = cursor.sees("(", "LIKE")
+        if inside:
+            cursor.take()
+        dialect = self.tables.dialect
+        if cursor.skip("LIKE"):
+            self._like(name, cursor.table(self.schema))
+            if inside:
+                cursor.expect(")")
+            cursor.end()
+            return
+        if not cursor.sees("("):
+            raise Unreadable("a table made of a query's columns")
+        actions = read_body(cursor, dialect)
+        cursor.end()
+        default = self.tables.collation(name[0])
+        definition, _ = altered(empty(dialect, default), actions, name[1], default, dialect)
+        self._change("create", name, definition)
+
+    def _like(self, name: Name, model: Name) -> None:
+        definition = self._definition(model)
+        if definition is None:
+            raise Unreadable(f"it is made like {'.'.join(model)}, whose definition isn't known")
+        checks = definition.checks
+        if not self.tables.dialect.mariadb:
+            checks = tuple(sorted(f"{name[1]}_chk_{n}" for n in range(1, len(checks) + 1)))
+        self._change("create", name, replace(definition, foreign_keys=(), triggers=(), checks=checks))
+
+    def _create_index(self, cursor: Cursor, main: list[Name]) -> None:
+        kind = cursor.one_of("UNIQUE", "FULLTEXT", "SPATIAL")
+        cursor.expect("INDEX")
+        careful = cursor.skip("IF", "NOT", "EXISTS")
+        index = cursor.name()
+        if cursor.one_of("USING", "TYPE"):
+            cursor.name()
+        cursor.expect("ON")
+        name = cursor.table(self.schema)
+        main.append(name)
+        made = read_index(cursor, index, unique=kind == "UNIQUE", kind=kind if kind in ("FULLTEXT", "SPATIAL") else "")
+        self._online(cursor)
+        self._act(name, Actions(indexes=[replace(made, missing_only=careful)]))
+
+    def _online(self, cursor: Cursor) -> None:
+        """The options behind an index: how it is made."""
+        while True:
+            index_options(cursor)
+            if not cursor.one_of("ALGORITHM", "LOCK", "WAIT"):
+                break
+            cursor.skip("=")
+            cursor.take()
+        cursor.skip("NOWAIT")
+        cursor.end()
+
+    def _act(self, name: Name, actions: Actions) -> None:
+        before = self._definition(name)
+        if before is None:
+            raise Unreadable("the table's definition isn't known")
+        database = self.tables.collation(name[0])
+        after, lost = altered(before, actions, name[1], database, self.tables.dialect)
+        if actions.lossy:
+            self._change("truncate", name, after, lost=lost, reason=actions.lossy)
+        elif actions != Actions(rename_to=actions.rename_to) or not actions.rename_to:
+            self._change("alter", name, after, lost=lost)
+        if actions.rename_to:
+            self._moves([(name, actions.rename_to)])
+
+    def _create_trigger(self, cursor: Cursor, main: list[Name], replaces: bool) -> None:
+        schema, trigger = cursor.table(self.schema)
+        while not cursor.skip("ON"):
+            if cursor.take().kind == "end":
+                raise Unreadable("a trigger of no table")
+        name = cursor.table(schema)
+        main.append(name)
+        before = self._definition(name)
+        if before is not None:
+            kept = {t for t in before.triggers if not (replaces and t == trigger)}
+            self._change("alter", name, replace(before, triggers=tuple(sorted(kept | {trigger}))))
+
+    def _alter(self, cursor: Cursor, main: list[Name]) -> None:
+        cursor.one_of("ONLINE", "OFFLINE")
+        cursor.skip("IGNORE")
+        if cursor.skip("TABLE"):
+            cursor.skip("IF", "EXISTS")
+            name = cursor.table(self.schema)
+            main.append(name)
+            if not cursor.skip("NOWAIT") and cursor.skip("WAIT"):
+                cursor.integer()
+            actions = read_alter(cursor, self.schema, self.tables.dialect)
+            cursor.end()
+            self._act(name, actions)
+        elif cursor.one_of("DATABASE", "SCHEMA"):
+            named = cursor.named() and not any(
+                cursor.sees(w) for w in ("CHARACTER", "CHARSET", "COLLATE", "DEFAULT", "ENCRYPTION", "READ", "UPGRADE")
+            )
+            name = cursor.name() if named else self.schema
+            self._database(cursor, name, self.tables.collation(name))
+        elif not (
+            any(cursor.sees(*w.split()) for w in _OBJECTS) or cursor.one_of("ALGORITHM", "DEFINER", "SQL", "PRIVATE")
+        ):
+            raise Unreadable(f"near ALTER {cursor.next}")
+
+    def _drop(self, cursor: Cursor, main: list[Name]) -> None:
+        if cursor.skip("TEMPORARY"):
+            return
+        cursor.one_of("ONLINE", "OFFLINE")
+        if cursor.one_of("TABLE", "TABLES"):
+            cursor.skip("IF", "EXISTS")
+            names = [cursor.table(self.schema)]
+            while cursor.skip(","):
+                names.append(cursor.table(self.schema))
+            main += names
+            cursor.one_of("RESTRICT", "CASCADE")
+            self._wait(cursor)
+            for name in names:
+                self._change("drop", name, None)
+        elif cursor.skip("INDEX"):
+            careful = cursor.skip("IF", "EXISTS")
+            index = cursor.name()
+            cursor.expect("ON")
+            name = cursor.table(self.schema)
+            main.append(name)
+            self._online(cursor)
+            self._act(name, Actions(dropped_indexes=[(index, not careful)]))
+        elif cursor.skip("TRIGGER"):
+            cursor.skip("IF", "EXISTS")
+            self._drop_trigger(*cursor.table(self.schema))
+        elif cursor.one_of("DATABASE", "SCHEMA"):
+            cursor.skip("IF", "EXISTS")
+            schema = cursor.name()
+            of = self.tables.dialect.name
+            for name in [n for n in self.tables.names() if of(n[0], "") == of(schema, "")]:
+                self._change("drop", name, None)
+        elif not (any(cursor.sees(*w.split()) for w in _OBJECTS) or cursor.skip("PREPARE")):
+            raise Unreadable(f"near DROP {cursor.next}")
+
+    def _wait(self, cursor: Cursor) -> None:
+        if not cursor.skip("NOWAIT") and cursor.skip("WAIT"):
+            cursor.integer()
+        cursor.end()
+
+    def _drop_trigger(self, schema: str, trigger: str) -> None:
+        for name in self.tables.names():
+            before = self._definition(name)
+            if name[0] == schema and before is not None and trigger in before.triggers:
+                self._change("alter", name, replace(before, triggers=tuple(t for t in before.triggers if t != trigger)))
+
+    def _rename(self, cursor: Cursor, main: list[Name]) -> None:
+        if cursor.sees("USER"):
+            return
+        if not cursor.one_of("TABLE", "TABLES"):
+            raise Unreadable(f"near RENAME {cursor.next}")
+        cursor.skip("IF", "EXISTS")
+        moves: list[tuple[Name, Name]] = []
+        while True:
+            old = cursor.table(self.schema)
+            cursor.expect("TO")
+            moves.append((old, cursor.table(self.schema)))
+            main += moves[-1]
+            if not cursor.skip(","):
+                break
+        self._wait(cursor)
+        self._moves(moves)
+
+    def _moves(self, moves: list[tuple[Name, Name]]) -> None:
+        """Names change, one after the other. A shadow table that takes the place of the table that it was made for
+        alters that table; the old one goes on under the name that it was moved to."""
+        if len(moves) == 2 and moves[1][1] == moves[0][0] and moves[0][0][0] == moves[1][0][0]:
+            (table, aside), (shadow, _) = moves
+            before, after = self._definition(table), self._definition(shadow)
+            if shadow_of(shadow[1], [table[1]]) and before is not None:
+                if after is None:
+                    raise Unreadable(f"{'.'.join(shadow)} takes its place, whose definition isn't known")
+                there = {c.name.lower() for c in after.columns}
+                lost = tuple(c.name for c in before.columns if c.name.lower() not in there)
+                dialect = self.tables.dialect
+                self._change("alter", table, renamed(after, shadow[1], table[1], dialect), lost=lost)
+                self._now[dialect.name(*shadow)] = before
+                self._change("rename", shadow, renamed(before, table[1], aside[1], dialect), renamed_to=aside)
+                return
+        for old, new in moves:
+            definition = self._definition(old)
+            after = definition and renamed(definition, old[1], new[1], self.tables.dialect)
+            self._change("rename", old, after, renamed_to=new)
+
+    def _truncate(self, cursor: Cursor, main: list[Name]) -> None:
+        cursor.skip("TABLE")
+        name = cursor.table(self.schema)
+        main.append(name)
+        self._wait(cursor)
+        self._change("truncate", name, self._definition(name))
+
+    def _dml(self, word: str, cursor: Cursor) -> None:
+        """A statement that was logged as text: the table that it writes to, or else all that it names."""
+        simple = {
+            "INSERT": r"INSERT(?: (?:LOW_PRIORITY|DELAYED|HIGH_PRIORITY|IGNORE|INTO))*",
+            "REPLACE": r"REPLACE(?: (?:LOW_PRIORITY|DELAYED|INTO))*",
+        }.get(word)
+        names = self._mentioned(cursor)
+        if simple:
+            cursor.at = 1
+            while cursor.one_of("LOW_PRIORITY", "DELAYED", "HIGH_PRIORITY", "IGNORE", "INTO"):
+                pass
+            names = [cursor.table(self.schema)]
+        elif word == "LOAD":
+            while not cursor.skip("INTO", "TABLE"):
+                if cursor.take().kind == "end":
+                    raise Unreadable("LOAD into what")
+            names = [cursor.table(self.schema)]
+        for name in names:
+            self._change("dml", name, self._definition(name))
+
+
+def one_line(sql: str, length: int = 200) -> str:
+    """The statement on one line, cut if it is long, for messages."""
+    text = re.sub(r"\s+", " ", sql).strip()
+    return text if len(text) <= length else text[: length - 2] + ".."

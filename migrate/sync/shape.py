@@ -1,0 +1,312 @@
+"""Actions carried out on a definition, as the server carries them out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from migrate.model import BINARIES, TEXTS, Column, Index, TableDef
+from migrate.sync.actions import FIRST, Actions
+from migrate.sync.column_ddl import Written, column_collation, implicit_default, made_column
+from migrate.sync.default_ddl import Default, default_value
+from migrate.sync.dialect import Dialect
+from migrate.sync.index_ddl import Part, WrittenIndex
+from migrate.sync.lexer import Unreadable
+
+_BLOBS = ("tinytext", "text", "mediumtext", "longtext", "tinyblob", "blob", "mediumblob", "longblob")
+_TEXT_LIMITS = {"tinytext": 255, "text": 65535, "mediumtext": 2**24 - 1, "longtext": 2**32 - 1}
+
+
+def empty(dialect: Dialect, collation: str) -> TableDef:
+    """A table without anything, in a database of that default collation."""
+    return TableDef((), (), collation.split("_", maxsplit=1)[0], collation, engine=dialect.engine)
+
+
+def altered(
+    before: TableDef, actions: Actions, table: str, database_collation: str, dialect: Dialect
+) -> tuple[TableDef, tuple[str, ...]]:
+    """(the definition after the actions, the columns that are lost: see Change). Unreadable if it can't be told."""
+    collation = before.collation
+    if actions.charset or actions.collation:
+        asked = actions.charset if actions.charset and actions.charset.upper() != "DEFAULT" else None
+        collation = column_collation(asked, actions.collation, database_collation, dialect)[1]
+    _careful(before, actions, dialect)
+    columns, lost = _columns(before, actions, collation, dialect)
+    if actions.convert:
+        columns = [_converted(c, collation, dialect) for c in columns]
+    renames = {old.lower(): w.name for w, old, _ in actions.columns if old} | actions.renamed
+    kept = _kept_indexes(before, actions, renames, columns)
+    written = {w.name.lower(): w for w, _, _ in actions.columns}
+    indexes = _new_indexes(kept, actions, columns, written, dialect)
+    primary = next((i for i in indexes if i.primary), None)
+    if primary:
+        columns = [_in_primary(c, written.get(c.name.lower()), primary, before, dialect) for c in columns]
+    after = replace(
+        before,
+        columns=tuple(columns),
+        indexes=tuple(sorted(indexes, key=lambda i: (not i.primary, not i.unique, i.name))),
+        charset=collation.split("_", maxsplit=1)[0],
+        collation=collation,
+        comment=before.comment if actions.comment is None else actions.comment,
+        engine=actions.engine or before.engine,
+        partitioned=before.partitioned if actions.partitioned is None else actions.partitioned,
+        foreign_keys=_foreign_keys(before, actions, table),
+        checks=_checks(before, actions, table, dialect),
+    )
+    if not after.columns or len({c.name.lower() for c in columns}) < len(columns):
+        raise Unreadable("the columns that it leaves aren't ones that a table can have")
+    return after, lost
+
+
+def renamed(definition: TableDef, old: str, new: str, dialect: Dialect) -> TableDef:
+    """The definition under another name of the table: names that the server made of the old one follow."""
+
+    def key(text: str) -> str:
+        name, _, referenced = text.partition(" -> ")
+        name = re.sub(rf"^{re.escape(old)}(?=_ibfk_\d+$)", lambda _: new, name)
+        return f"{name} -> {new if referenced == old else referenced}"
+
+    checks = definition.checks
+    if not dialect.mariadb:
+        checks = tuple(re.sub(rf"^{re.escape(old)}(?=_chk_\d+$)", lambda _: new, c) for c in checks)
+    return replace(
+        definition, foreign_keys=tuple(sorted(map(key, definition.foreign_keys))), checks=tuple(sorted(checks))
+    )
+
+
+def _careful(before: TableDef, actions: Actions, dialect: Dialect) -> None:
+    """Stops at what depends on expressions that the definition doesn't hold."""
+    touched = bool(actions.dropped or actions.renamed or any(old and old != w.name for w, old, _ in actions.columns))
+    if touched and any(c.generated for c in before.columns):
+        raise Unreadable("columns go or get new names, and the table has generated ones")
+    if actions.dropped and before.checks:
+        raise Unreadable("columns go, and the table has CHECK constraints that may go with them")
+    if touched and any(None in (c for c, _ in i.parts) for i in before.indexes):
+        raise Unreadable("columns go or get new names, and the table has an index over an expression")
+
+
+def _columns(
+    before: TableDef, actions: Actions, collation: str, dialect: Dialect
+) -> tuple[list[Column], tuple[str, ...]]:
+    """The server's way: what is there, without the dropped, with the changed in their place; then what has a place
+    of its own or is new, one after the other."""
+    instead = {old.lower(): (w, after) for w, old, after in actions.columns if old}
+    known = {c.name.lower() for c in before.columns}
+    absent = (instead.keys() | actions.dropped | actions.renamed.keys() | actions.defaults.keys()) - known
+    if absent:
+        raise Unreadable(f"there is no column {min(absent)}")
+    made = _made(actions, collation, dialect)
+    found: list[Column] = []
+    lost: list[str] = []
+    for column in before.columns:
+        name = column.name.lower()
+        if name in actions.dropped:
+            lost.append(column.name)
+            continue
+        if name in instead:
+            written, after = instead[name]
+            if written.name.lower() != name:
+                lost.append(column.name)
+            if after is None:
+                found.append(made[id(written)])
+            continue
+        if name in actions.defaults:
+            column = _defaulted(column, actions.defaults[name], dialect)  # noqa: PLW2901
+        if name in actions.renamed:
+            lost.append(column.name)
+            column = replace(column, name=actions.renamed[name])  # noqa: PLW2901
+        found.append(column)
+    for written, old, after in actions.columns:
+        if old and after is None:
+            continue
+        place = len(found)
+        if after is not None:
+            names = [c.name.lower() for c in found]
+            if after != FIRST and after.lower() not in names:
+                raise Unreadable(f"there is no column {after}")
+            place = 0 if after == FIRST else names.index(after.lower()) + 1
+        found.insert(place, made[id(written)])
+    return found, tuple(lost)
+
+
+def _made(actions: Actions, collation: str, dialect: Dialect) -> dict[int, Column]:
+    """The written columns as the server makes them, with what TIMESTAMP once got by itself."""
+    made: dict[int, Column] = {}
+    first = True
+    for written, _, _ in actions.columns:
+        column = made_column(written, collation, dialect)
+        if column.type == "timestamp" and not dialect.explicit_timestamps:
+            bare = not column.nullable and written.default is None
+            digits = "".join(re.findall(r"\(\d\)", column.full_type))
+            if bare and first and not written.on_update:
+                now = default_value(column, Default("now", digits.strip("()")), dialect)[0]
+                update = f"CURRENT_TIMESTAMP{digits or '()' if dialect.mariadb else digits}"
+                column = replace(column, default=now, default_is_expression=True, on_update=update)
+            elif bare:
+                column = replace(column, default=default_value(column, Default("number", "0"), dialect)[0])
+            first = False
+        made[id(written)] = column
+    return made
+
+
+def _defaulted(column: Column, given: Default | None, dialect: Dialect) -> Column:
+    default, is_expression = default_value(column, given, dialect)
+    return replace(column, default=default, default_is_expression=is_expression)
+
+
+def _converted(column: Column, collation: str, dialect: Dialect) -> Column:
+    if column.collation is None or column.type not in TEXTS:
+        return column
+    charset = dialect.collations[collation]
+    if charset == "binary":
+        raise Unreadable("texts become binary")
+    full = column.full_type
+    grows = dialect.charsets[charset][1] > dialect.charsets[str(column.charset)][1]
+    if column.type in _TEXT_LIMITS and grows and column.type != "longtext":
+        room = _TEXT_LIMITS[column.type] * dialect.charsets[charset][1]
+        full = next(kind for kind, limit in _TEXT_LIMITS.items() if room <= limit)
+    return replace(column, charset=charset, collation=collation, type=full.partition("(")[0], full_type=full)
+
+
+def _kept_indexes(before: TableDef, actions: Actions, renames: dict[str, str], columns: list[Column]) -> list[Index]:
+    """The indexes that stay, with the columns that they still have."""
+    gone = {name.lower() for name, _ in actions.dropped_indexes}
+    there = {i.name.lower() for i in before.indexes}
+    for name, must in actions.dropped_indexes:
+        if must and name.lower() not in there:
+            raise Unreadable(f"there is no index {name}")
+    for name, certain in actions.dropped_constraints:
+        if not certain and name.lower() in there and name not in before.checks:
+            gone.add(name.lower())
+    by_name = {c.name.lower(): c for c in columns}
+    found = []
+    for index in before.indexes:
+        if index.name.lower() in gone:
+            continue
+        parts = [p for p in index.parts if p[0] is None or p[0].lower() not in actions.dropped]
+        if not parts:
+            continue
+        parts = [(renames.get(c.lower(), c) if c else None, p) for c, p in parts]
+        name = actions.renamed_indexes.get(index.name.lower(), index.name)
+        found.append(replace(index, name=name, parts=tuple(_part(p, by_name) for p in parts)))
+    return found
+
+
+def _new_indexes(
+    kept: list[Index], actions: Actions, columns: list[Column], written: dict[str, Written], dialect: Dialect
+) -> list[Index]:
+    """The indexes of the table: those that stay, the columns' own, and those that come by themselves."""
+    asked = [
+        WrittenIndex("PRIMARY" if w.key == "PRIMARY" else None, ((w.name, None),), True, w.key == "PRIMARY")
+        for w in written.values()
+        if w.key
+    ] + actions.indexes
+    by_name = {c.name.lower(): c for c in columns}
+    found = list(kept)
+    for index in asked:
+        names = {i.name.lower() for i in found}
+        if index.missing_only and index.name and index.name.lower() in names:
+            continue
+        parts = tuple(_part(p, by_name) for p in index.parts)
+        if index.foreign and _serves(parts, found, asked, index):
+            continue
+        name = index.name or _name(parts, names)
+        if name.lower() in names:
+            raise Unreadable(f"there is an index {name} already")
+        _measure(parts, by_name, index, dialect)
+        found.append(Index(name, index.unique, parts, index.kind))
+    return found
+
+
+def _serves(parts: tuple[Part, ...], found: list[Index], asked: list[WrittenIndex], own: WrittenIndex) -> bool:
+    """Whether another index begins with a foreign key's columns, so that it gets none of its own."""
+    names = [str(c).lower() for c, _ in parts]
+    others = [i.parts for i in found] + [i.parts for i in asked if i is not own and not i.foreign]
+    return any([str(c).lower() for c, _ in o[: len(names)]] == names for o in others)
+
+
+def _name(parts: tuple[Part, ...], taken: set[str]) -> str:
+    first = parts[0][0]
+    if first is None:
+        first = "functional_index"
+    names = [first] if first.lower() != "primary" else []
+    names += [f"{first}_{n}" for n in range(2, 100)]
+    return next(n for n in names if n.lower() not in taken)
+
+
+def _part(part: Part, columns: dict[str, Column]) -> Part:
+    """A part with its column's own spelling, and no prefix that is the whole column."""
+    name, prefix = part
+    if name is None:
+        return part
+    if name.lower() not in columns:
+        raise Unreadable(f"an index over {name}, which isn't there")
+    column = columns[name.lower()]
+    if prefix is not None and column.type not in _BLOBS:
+        length = int((re.findall(r"\d+", column.full_type) or ["0"])[0])
+        prefix = None if prefix >= length else prefix
+    return column.name, prefix
+
+
+def _measure(parts: tuple[Part, ...], columns: dict[str, Column], index: WrittenIndex, dialect: Dialect) -> None:
+    """Stops at a part that is longer than some servers let it be: they cut it."""
+    if index.kind != "BTREE":
+        if index.kind == "SPATIAL":
+            raise Unreadable("a SPATIAL index")
+        return
+    limit = 767 if dialect.version < 50707 else 3072
+    for name, prefix in parts:
+        column = columns.get(str(name).lower())
+        if column is None or column.type in ("enum", "set") or column.type not in TEXTS | BINARIES:
+            continue
+        if column.type in _BLOBS and prefix is None:
+            raise Unreadable(f"an index over all of {name}")
+        length = prefix or int(re.findall(r"\d+", column.full_type)[0])
+        if length * (dialect.charsets[column.charset][1] if column.charset else 1) > limit:
+            raise Unreadable(f"an index over {name}, which is longer than {limit} bytes")
+
+
+def _in_primary(column: Column, written: Written | None, primary: Index, before: TableDef, dialect: Dialect) -> Column:
+    """A column of the primary key is NOT NULL; old servers gave it a default if it wasn't written so."""
+    if not column.nullable or column.name not in primary.columns:
+        return column
+    default = column.default
+    if default is None and dialect.version < 50700 and not dialect.mariadb and not (written and written.key):
+        default = implicit_default(column)
+    return replace(column, nullable=False, default=default)
+
+
+def _foreign_keys(before: TableDef, actions: Actions, table: str) -> tuple[str, ...]:
+    gone = {n.lower() for n in actions.dropped_foreign} | {
+        n.lower() for n, sure in actions.dropped_constraints if not sure
+    }
+    kept = [f for f in before.foreign_keys if f.partition(" -> ")[0].lower() not in gone]
+    number = max(
+        [int(m[1]) for f in before.foreign_keys if (m := re.match(rf"{re.escape(table)}_ibfk_(\d+) -> ", f))] or [0]
+    )
+    for name, referenced in actions.foreign:
+        given = name
+        if given is None:
+            number += 1
+            given = f"{table}_ibfk_{number}"
+        kept.append(f"{given} -> {referenced}")
+    return tuple(sorted(kept))
+
+
+def _checks(before: TableDef, actions: Actions, table: str, dialect: Dialect) -> tuple[str, ...]:
+    asked = [n for w, _, _ in actions.columns for n in w.checks] + actions.checks
+    if not dialect.mariadb and dialect.version < 80016:
+        return before.checks
+    gone = {n.lower() for n, _ in actions.dropped_constraints}
+    kept = [c for c in before.checks if c.lower() not in gone]
+    if dialect.mariadb and None in asked:
+        raise Unreadable("a CHECK without a name")
+    numbers = [int(m[1]) for c in before.checks if (m := re.fullmatch(rf"{re.escape(table)}_chk_(\d+)", c))]
+    number = max(numbers, default=0)
+    for name in asked:
+        given = name
+        if given is None:
+            number += 1
+            given = f"{table}_chk_{number}"
+        kept.append(given)
+    return tuple(sorted(kept))

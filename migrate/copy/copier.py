@@ -15,9 +15,9 @@ from migrate.config import Config
 from migrate.copy.anchor import anchor
 from migrate.copy.gate import check_keys, check_shapes, check_target
 from migrate.copy.keyset import chunk_columns
-from migrate.copy.manifest import ExportFile, read_manifest
+from migrate.copy.manifest import ExportFile, parts_of, read_manifest
 from migrate.copy.rowformat import row_select
-from migrate.copy.worker import Done, ShardJob, copy_chunk, load_file, plan_shards
+from migrate.copy.worker import ShardJob, copy_chunk, load_file, plan_shards
 from migrate.db import connect
 from migrate.errors import NoGo
 from migrate.executor import results, workers
@@ -59,7 +59,7 @@ class CopyReport:
         return "\n".join([*lines, *(f"note: {n}" for n in self.notes)])
 
 
-def shard_jobs(config: Config, tables: Sequence[MergedTable], chunk_rows: int) -> dict[Shard, ShardJob]:
+def shard_jobs(config: Config, tables: Sequence[MergedTable]) -> dict[Shard, ShardJob]:
     """A job for every shard, the largest first, so that none is left to the end alone."""
     jobs = [
         ShardJob(
@@ -69,8 +69,9 @@ def shard_jobs(config: Config, tables: Sequence[MergedTable], chunk_rows: int) -
             patience_s=config.run.patience_s,
             table=member,
             into=table.target,
+            remap=table.remap(member.shard),
             select=row_select(member.definition, table.remap(member.shard)),
-            chunk_rows=chunk_rows,
+            chunk_rows=config.run.chunk_rows,
         )
         for table in tables
         for member in table.shards
@@ -91,7 +92,7 @@ def copy(config: Config, worker_count: int) -> CopyReport:
             tables, positions = anchor(config, tables)
         _begin(config, tables, "copy", positions, definitions_of(tables), worker_count)
         fault_point("after_position_captured")
-        jobs = shard_jobs(config, tables, config.run.chunk_rows)
+        jobs = shard_jobs(config, tables)
         source = _ShardSource(jobs)
         total = sum(j.table.rows for j in jobs.values())
         rows = _run(config, pool, source.next, source.planned, total, worker_count)
@@ -114,16 +115,18 @@ def load(config: Config, folder: Path, worker_count: int) -> CopyReport:
         way = f"load of export {digest[:16]}"
         _begin(config, tables, way, head.positions, head.definitions, worker_count)
         fault_point("after_position_captured")
-        State.settled(config, lambda state: _plan_files(state, files))
+        parts = parts_of(files)
+        State.settled(config, lambda state: _plan_files(state, [c for each in parts.values() for c, _ in each]))
         fault_point("after_shard_planned")
-        jobs = shard_jobs(config, tables, config.run.chunk_rows)
+        jobs = shard_jobs(config, tables)
         open_chunks = State.settled(config, lambda state: {c for shard in jobs for c in state.pending_chunks(shard)})
-        pending = deque(
-            (load_file, jobs[f.chunk.shard], f.chunk, folder / f.name, f.rows, f.sha256)
-            for f in files
-            if f.chunk in open_chunks
-        )
-        total = sum(task[4] for task in pending)
+        pending: deque[tuple[Any, ...]] = deque()
+        total = 0
+        for file in files:
+            wanted = [(chunk if chunk in open_chunks else None, part) for chunk, part in parts[file.name]]
+            if any(chunk for chunk, _ in wanted):
+                pending.append((load_file, jobs[file.chunk.shard], folder / file.name, file.sha256, wanted))
+                total += sum(part.rows for chunk, part in wanted if chunk)
         rows = _run(config, pool, lambda: pending.popleft() if pending else None, None, total, worker_count)
         _finish(config, rows, lambda: head.consistent)
         return _report(config, tables, rows, monotonic() - started)
@@ -193,9 +196,9 @@ def _run(
     rows = 0
     with Progress("load", total) as progress, closing(results(pool, tasks, 2 * worker_count)) as found:
         for result in found:
-            if isinstance(result, Done):
-                rows += result.rows
-                progress.add(result.rows)
+            if isinstance(result, int):
+                rows += result
+                progress.add(result)
             elif planned:
                 planned(result)
     return rows
@@ -221,9 +224,9 @@ def _check_files(folder: Path, files: Sequence[ExportFile]) -> None:
         raise NoGo(f"{folder} is not as its manifest says:\n  " + "\n  ".join(bad))
 
 
-def _plan_files(state: State, files: Sequence[ExportFile]) -> None:
+def _plan_files(state: State, chunks: Sequence[Chunk]) -> None:
     known = state.loaded()
-    state.add_chunks([f.chunk for f in files if f.chunk.shard not in known])
+    state.add_chunks([c for c in chunks if c.shard not in known])
 
 
 def _report(config: Config, tables: Sequence[MergedTable], rows: int, seconds: float) -> CopyReport:

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from migrate.copy.rowformat import FIELD
+from migrate.copy.rowformat import fields as fields_of
 from migrate.db import Session
 
 # What the target says against some lines, loaded into those columns; nothing if it takes them as they are.
@@ -16,8 +18,7 @@ SKIPPED = "@skipped"  # as a column of an attempt: read, and not stored
 # Optimistic: two workers that search at the same time try the same defaults, and must not wait for each other's locks;
 # TiDB would ask for the file once more after such a wait, which no client expects.
 _BEGIN = "BEGIN OPTIMISTIC"
-_FIELD = rb'"(?:[^"\\]|\\.)*"|[^",\n]*'
-_LINE = re.compile(rb"(?:%b)(?:,(?:%b))*\n" % (_FIELD, _FIELD), re.DOTALL)
+_LINE = re.compile(rb"(?:%b)(?:,(?:%b))*\n" % (FIELD, FIELD), re.DOTALL)
 _SHOWN = 80
 
 
@@ -58,7 +59,7 @@ def find_culprit(session: Session, lines: Sequence[bytes], columns: Sequence[str
         session.execute("ROLLBACK")
         session.execute(_BEGIN)
         guilty = [c for i, c in enumerate(columns) if _helps(session, lines[low], columns, i, reasons, attempt)]
-        fields = dict(zip(columns, map(_shown, _fields(lines[low])), strict=False))
+        fields = dict(zip(columns, map(_shown, fields_of(lines[low])), strict=False))
         return Culprit(low + 1, fields, tuple(guilty), tuple(reasons))
     finally:
         session.rollback()
@@ -76,10 +77,6 @@ def _helps(
 
 def _without_numbers(reason: str) -> str:
     return re.sub(r"\d+", "", reason)
-
-
-def _fields(line: bytes) -> list[bytes]:
-    return re.findall(rb"(%b)[,\n]" % _FIELD, line, re.DOTALL)
 
 
 def _shown(field: bytes) -> str:

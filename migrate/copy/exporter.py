@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -16,8 +17,7 @@ from migrate.copy.anchor import anchor
 from migrate.copy.copier import definitions_of, shard_jobs
 from migrate.copy.gate import check_shapes
 from migrate.copy.manifest import ExportFile, GrowingManifest, Head, escaped, file_name
-from migrate.copy.rowformat import header
-from migrate.copy.worker import Done, export_chunk, plan_export
+from migrate.copy.worker import FILE_ROWS, ShardJob, export_chunk, plan_export
 from migrate.errors import ConfigError, NoGo, naming
 from migrate.executor import results, workers
 from migrate.faults import fault_point
@@ -25,8 +25,6 @@ from migrate.model import Chunk, MergedTable, Shard, Target, quote
 from migrate.progress import Progress
 from migrate.schema import target_ddl
 from migrate.source import capture_positions, fingerprint, read_routing
-
-FILE_ROWS = 100_000
 
 
 @dataclass(frozen=True)
@@ -69,51 +67,86 @@ def export(config: Config, folder: Path, worker_count: int, *, compress: bool = 
     ConfigError if the folder holds something else or a finished export; NoGo if shards of a table differ in shape.
     """
     started = monotonic()
-    with workers(config.run, worker_count) as pool:
-        tables = read_routing(config).checked()
-        check_shapes(tables)
-        manifest = _manifest(folder)
-        if manifest.begun:
-            manifest.resume(config.name, fingerprint(tables), compress)
-            _forget_lost(folder, manifest)
-        else:
-            tables, positions = anchor(config, tables)
-            columns = {str(t.target): [c.name for c in t.definition.stored_columns] for t in tables}
-            head = Head(config.name, fingerprint(tables), columns, definitions_of(tables), positions)
-            manifest.begin(head, compress)
+    with workers(config.run, worker_count) as pool, closing(_manifest(folder)) as manifest:
+        tables = _begun(config, folder, manifest, compress)
         fault_point("after_position_captured")
         if not compress:
             _check_space(folder, tables, manifest.files.values())
         with naming(folder):
             _write_schemas(folder, tables)
-        jobs = shard_jobs(config, tables, FILE_ROWS)
-        plans = deque(shard for shard in jobs if shard not in manifest.planned)
-        chunks = deque(c for cs in manifest.planned.values() for c in cs if (c.shard, c.number) not in manifest.files)
+        jobs = shard_jobs(config, tables)
+        shards = _Shards(jobs, manifest, worker_count)
         names = _Names(tables, compress)
 
         def tasks() -> tuple[Any, ...] | None:
-            if chunks:
-                chunk = chunks.popleft()
-                job = jobs[chunk.shard]
-                path = folder / names.of(job.into, chunk)
-                return export_chunk, job, chunk, path, header(job.select.columns), compress
-            return (plan_export, jobs[plans.popleft()]) if plans else None
+            task = shards.next()
+            if isinstance(task, Chunk):
+                job = jobs[task.shard]
+                return export_chunk, job, task, folder / names.of(job.into, task), compress
+            return (plan_export, jobs[task]) if task else None
 
         found = results(pool, tasks, 2 * worker_count)
         with Progress("export", sum(j.table.rows for j in jobs.values())) as progress, closing(found):
             progress.add(sum(f.rows for f in manifest.files.values()))
             for result in found:
-                if isinstance(result, Done):
-                    into = jobs[result.chunk.shard].into
-                    name = names.of(into, result.chunk)
-                    manifest.add(ExportFile(name, into, result.chunk, result.rows, result.bytes, result.sha256))
+                if isinstance(result, ExportFile):
+                    manifest.add(result)
                     progress.add(result.rows)
+                    shards.written(result)
                 else:
                     manifest.add_plan(result)
-                    chunks += result
+                    shards.planned(result)
         fault_point("before_manifest_saved")
         files = tuple(manifest.files.values())
         return ExportReport(manifest.finish(capture_positions(config)), files, monotonic() - started)
+
+
+class _Shards:
+    """What is left to export, by shard. A shard is read front to back, a file at a time, each beginning where the one
+    before ended; the shard with most rows left goes first. One that holds more than a worker's share of all rows is cut
+    beforehand, so that workers can share it: that takes a walk along its key, which reads it twice."""
+
+    def __init__(self, jobs: dict[Shard, ShardJob], manifest: GrowingManifest, worker_count: int):
+        self._manifest = manifest
+        self._pieces: deque[Chunk] = deque(c for at, c in manifest.chunks.items() if at not in manifest.files)
+        self._left = {shard: job.table.rows for shard, job in jobs.items()}
+        self._next: list[tuple[int, Shard, Chunk]] = []  # a heap: most rows left first
+        self._walks: deque[Shard] = deque()
+        for file in manifest.files.values():
+            self._left[file.chunk.shard] -= file.rows
+        last = {c.shard: c for _, c in sorted(manifest.chunks.items())}
+        share = max(sum(job.table.rows for job in jobs.values()) / worker_count, FILE_ROWS)
+        for shard, job in jobs.items():
+            if shard in last:
+                self._follow(last[shard])
+            elif job.table.rows > share or (job.key is None and job.table.rows > job.few(FILE_ROWS)):
+                self._walks.append(shard)
+            else:
+                self._push(Chunk(shard, 0))
+
+    def next(self) -> Chunk | Shard | None:
+        """A piece to export, or a shard to walk, or neither for now."""
+        if self._walks:
+            return self._walks.popleft()
+        if self._pieces:
+            return self._pieces.popleft()
+        return heappop(self._next)[-1] if self._next else None
+
+    def written(self, file: ExportFile) -> None:
+        """A piece is in its file; the shard goes on behind it, if that didn't reach its end."""
+        self._left[file.chunk.shard] -= file.rows
+        self._follow(file.chunk)
+
+    def _follow(self, chunk: Chunk) -> None:
+        if chunk.upper is not None and (chunk.shard, chunk.number + 1) not in self._manifest.chunks:
+            self._push(Chunk(chunk.shard, chunk.number + 1, chunk.upper))
+
+    def _push(self, chunk: Chunk) -> None:
+        heappush(self._next, (-self._left[chunk.shard], chunk.shard, chunk))
+
+    def planned(self, chunks: Sequence[Chunk]) -> None:
+        """A walk has cut a shard into these."""
+        self._pieces += chunks
 
 
 class _Names:
@@ -138,12 +171,23 @@ def _manifest(folder: Path) -> GrowingManifest:
     return GrowingManifest(folder)
 
 
-def _forget_lost(folder: Path, manifest: GrowingManifest) -> None:
-    """Files that went missing since are written again."""
+def _begun(config: Config, folder: Path, manifest: GrowingManifest, compress: bool) -> Sequence[MergedTable]:
+    """Begins the manifest, or goes on with it but for files that went missing since. Gives the tables to export."""
+    tables = read_routing(config).checked()
+    if not manifest.begun:
+        tables, positions = anchor(config, tables)
+    check_shapes(tables)
+    if not manifest.begun:
+        columns = {str(t.target): [c.name for c in t.definition.stored_columns] for t in tables}
+        head = Head(config.name, fingerprint(tables), columns, definitions_of(tables), positions)
+        manifest.begin(head, compress)
+        return tables
+    manifest.resume(config.name, fingerprint(tables), compress)
     for key, file in list(manifest.files.items()):
         path = folder / file.name
         if not path.exists() or path.stat().st_size != file.bytes:
             del manifest.files[key]
+    return tables
 
 
 def _check_space(folder: Path, tables: Sequence[MergedTable], written: Collection[ExportFile]) -> None:

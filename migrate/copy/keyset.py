@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+from migrate.copy.rowformat import fields, is_utf8
 from migrate.db import Session
 from migrate.errors import MigrateError
-from migrate.model import BINARIES, INTEGERS, TEXTS, TIMES, Chunk, Column, Key, Shard, TableDef, quote
+from migrate.model import BINARIES, INTEGERS, TEXTS, TIMES, Chunk, Column, Interleave, Key, Shard, TableDef, quote
 
 _BARE = INTEGERS | {"decimal", "year"}
 _LOB = ("text", "blob")
@@ -57,7 +59,7 @@ def walk(
     if columns:
         assert definition.key is not None
         keys = ", ".join(_select(c) for c in columns)
-        order = ", ".join(quote(c.name) for c in columns)
+        order = key_order(definition)
         table = f"{shard.sql} FORCE INDEX ({quote(definition.key.name)})"
         while True:
             where = f"WHERE {beyond(columns, lower)} " if lower else ""
@@ -72,6 +74,42 @@ def walk(
     yield Chunk(shard, number, lower, None)
 
 
+@dataclass(frozen=True)
+class KeyOfRow:
+    """Finds the key of a row among the values that were selected of it. Places: of the key's columns in a row."""
+
+    columns: tuple[Column, ...]
+    places: tuple[int, ...]
+    interleaves: tuple[Interleave | None, ...]
+
+    def of(self, row: bytes | Sequence[bytes | None]) -> Key:
+        """The key of a row: of its exact values, or of its line where that holds no escaped character."""
+        values = [field.strip(b'"') for field in fields(row)] if isinstance(row, bytes) else row
+        return tuple(
+            _literal_of(column, values[place] or b"", interleave)
+            for column, place, interleave in zip(self.columns, self.places, self.interleaves, strict=True)
+        )
+
+
+def key_of_row(definition: TableDef, remap: dict[str, Interleave]) -> KeyOfRow | None:
+    """None where rows have no key to cut by, or a generated one, which isn't among the values."""
+    columns, stored = chunk_columns(definition), [c.name for c in definition.stored_columns]
+    if not columns or any(c.name not in stored for c in columns):
+        return None
+    places = tuple(stored.index(c.name) for c in columns)
+    return KeyOfRow(columns, places, tuple(remap.get(c.name) for c in columns))
+
+
+def _literal_of(column: Column, value: bytes, interleave: Interleave | None) -> str:
+    if interleave:
+        return str((int(value) - interleave.number) >> interleave.bits)
+    if column.type not in TEXTS | BINARIES:
+        return _literal(column, value.decode())
+    if column.type in TEXTS and not is_utf8(column):
+        return f"CONVERT(_utf8mb4 X'{value.hex().upper()}' USING {column.charset}) COLLATE {column.collation}"
+    return _literal(column, value.hex().upper())
+
+
 def beyond(columns: tuple[Column, ...], key: Key, *, to: bool = False) -> str:
     """The condition key columns > key; with `to`, <= key. Spelled out by column, which every server can use an index
     for, unlike a row comparison on MySQL 5.6."""
@@ -83,6 +121,11 @@ def beyond(columns: tuple[Column, ...], key: Key, *, to: bool = False) -> str:
         alternatives.append(" AND ".join([*equal, f"{quote(columns[i].name)} {operator} {key[i]}"]))
     outer = f"{quote(columns[0].name)} {'<=' if to else '>='} {key[0]}"
     return alternatives[0] if len(alternatives) == 1 else f"{outer} AND ({' OR '.join(f'({a})' for a in alternatives)})"
+
+
+def key_order(definition: TableDef) -> str:
+    """The key's columns, for ORDER BY."""
+    return ", ".join(quote(c.name) for c in chunk_columns(definition))
 
 
 def predicate(definition: TableDef, chunk: Chunk) -> str:

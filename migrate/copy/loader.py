@@ -25,34 +25,31 @@ def load_lines(
     path: Path,
     rows: int,
     origin: Chunk,
-    *,
-    head: bool = False,
 ) -> None:
-    """Loads the file's lines (without its first one, if that is a `head`) inside the session's open transaction.
+    """Loads the file's lines inside the session's open transaction.
 
     The target must take `rows` rows, each as it is: RowRefused names table, row, column and the server's reason if
     it warned, skipped or deleted anything; the transaction is rolled back.
     """
     session.execute(_CHECKED)
-    reasons = _load(session, target, columns, path, rows, head)
+    reasons = _load(session, target, columns, path, rows)
     if not reasons:
         return
     session.rollback()
     raise RowRefused(
         f"{target} would not take the rows of {origin} as they are; the transaction was rolled back\n"
-        + "\n".join(_explained(session, target, columns, path, head) or reasons[:_SHOWN])
+        + "\n".join(_explained(session, target, columns, path) or reasons[:_SHOWN])
     )
 
 
-def _load(session: Session, target: Target, columns: Sequence[str], path: Path, rows: int, head: bool) -> list[str]:
+def _load(session: Session, target: Target, columns: Sequence[str], path: Path, rows: int) -> list[str]:
     """Loads; gives what the target said against it, or what its counts say, or nothing if all is well."""
     names = ", ".join(c if c is SKIPPED else quote(c) for c in columns)
-    skipped = 1 + sum(c.count("\n") for c in columns) if head else 0  # the server counts line ends, in quotes or not
     try:
         session.execute(
             f"LOAD DATA LOCAL INFILE '{path}' INTO TABLE {target.sql} CHARACTER SET utf8mb4 "
             "FIELDS TERMINATED BY ',' ENCLOSED BY '\"' ESCAPED BY '\\\\' LINES TERMINATED BY '\\n' "
-            f"IGNORE {skipped} LINES ({names})"
+            f"({names})"
         )
     except ServerError as error:
         if type(error) is not ServerError:
@@ -68,17 +65,17 @@ def _load(session: Session, target: Target, columns: Sequence[str], path: Path, 
     return said or [f"{rows} sent, {records} read, {skipped} skipped, {deleted} deleted, {warnings} warnings"]
 
 
-def _explained(session: Session, target: Target, columns: Sequence[str], path: Path, head: bool) -> list[str]:
+def _explained(session: Session, target: Target, columns: Sequence[str], path: Path) -> list[str]:
     """The row and the columns at fault, in lines; nothing if they can't be found."""
 
     def attempt(lines: Sequence[bytes], into: Sequence[str]) -> list[str]:
         with tempfile.NamedTemporaryFile() as file:
             file.writelines(lines)
             file.flush()
-            return _load(session, target, into, Path(file.name), len(lines), False)
+            return _load(session, target, into, Path(file.name), len(lines))
 
     try:
-        culprit = find_culprit(session, split_lines(path.read_bytes())[head:], columns, attempt)
+        culprit = find_culprit(session, split_lines(path.read_bytes()), columns, attempt)
         key = [row[4] for row in session.query(f"SHOW KEYS FROM {target.sql} WHERE Key_name = 'PRIMARY'")]
     except ServerError:
         return []

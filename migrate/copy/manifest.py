@@ -7,14 +7,16 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from migrate.copy.reader import Part
 from migrate.errors import ConfigError, NoGo, naming
 from migrate.faults import fault_point
-from migrate.model import Chunk, Shard, TableDef, Target
+from migrate.model import Chunk, Key, Shard, TableDef, Target
 from migrate.position import Position
 from migrate.schema.stored import definition_from_json, definition_to_json
 
@@ -25,7 +27,8 @@ _UNSAFE = re.compile(r'[\x00-\x1f%./:<>?*\\|"]')
 
 @dataclass(frozen=True)
 class ExportFile:
-    """One file: a chunk of a shard. Rows without the header; bytes and SHA-256 of the file as it lies there."""
+    """One file: a chunk of a shard, in parts that are loaded one by one. Rows without the header; bytes and SHA-256 of
+    the file as it lies there, compressed or not; the parts' bytes are never compressed."""
 
     name: str
     target: Target
@@ -33,6 +36,7 @@ class ExportFile:
     rows: int
     bytes: int
     sha256: str
+    parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,22 @@ class Head:
     definitions: dict[Shard, TableDef]
     positions: dict[str, Position]
     consistent: dict[str, Position] = field(default_factory=dict)
+
+
+def parts_of(files: Sequence[ExportFile]) -> dict[str, list[tuple[Chunk, Part]]]:
+    """By name of a file its parts, each a chunk of its own, numbered through a shard's files; one for an empty file."""
+    found: dict[str, list[tuple[Chunk, Part]]] = {}
+    numbers: Counter[Shard] = Counter()
+    for file in sorted(files, key=lambda f: f.chunk.number):
+        shard, lower = file.chunk.shard, file.chunk.lower
+        parts = list(file.parts) or [Part(0, 0, None)]
+        found[file.name] = pairs = []
+        for part in parts:
+            upper = file.chunk.upper if part is parts[-1] else part.upper
+            pairs.append((Chunk(shard, numbers[shard], lower, upper), part))
+            lower = upper
+            numbers[shard] += 1
+    return found
 
 
 def file_name(target: Target, shard_number: int, chunk_number: int, compress: bool) -> str:
@@ -69,7 +89,7 @@ class GrowingManifest:
         self._path = folder / _GROWING
         self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115  open, and locked, as long as the export runs
         self.files: dict[tuple[Shard, int], ExportFile] = {}
-        self.planned: dict[Shard, list[Chunk]] = {}
+        self.chunks: dict[tuple[Shard, int], Chunk] = {}
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -85,6 +105,10 @@ class GrowingManifest:
         """Begins it."""
         self.head = head
         self._write({"format": _FORMAT, "compress": compress, "head": _head_document(head)})
+
+    def close(self) -> None:
+        """Lets go of the folder; what was recorded stays."""
+        self._file.close()
 
     def _read(self) -> list[dict[str, Any]]:
         data = self._path.read_bytes()
@@ -103,6 +127,8 @@ class GrowingManifest:
     def resume(self, migration: str, fingerprint: str, compress: bool) -> None:
         """Goes on with what was begun. NoGo if that was another migration's, or of another fingerprint."""
         lines = self._lines
+        if lines[0]["format"] != _FORMAT:
+            raise NoGo(f"{self._path} is of format {lines[0]['format']}, not {_FORMAT}: export into an empty directory")
         # with the first start's positions: sync replays from there, whatever was read when
         self.head = _head(lines[0]["head"])
         if (self.head.migration, self.head.fingerprint) != (migration, fingerprint):
@@ -116,20 +142,24 @@ class GrowingManifest:
             )
         for line in lines[1:]:
             if "planned" in line:
-                chunks = [_chunk(c) for c in line["planned"]]
-                self.planned[chunks[0].shard] = chunks
+                self._know(map(_chunk, line["planned"]))
             else:
                 file = _file(line)
                 self.files[file.chunk.shard, file.chunk.number] = file
+                self._know([file.chunk])
+
+    def _know(self, chunks: Iterable[Chunk]) -> None:
+        self.chunks.update({(c.shard, c.number): c for c in chunks})
 
     def add_plan(self, chunks: Sequence[Chunk]) -> None:
-        """Records the chunks of a shard, before the first of them is read."""
-        self.planned[chunks[0].shard] = list(chunks)
+        """Records all chunks of a shard, before the first of them is read."""
+        self._know(chunks)
         self._write({"planned": [_chunk_document(c) for c in chunks]})
 
     def add(self, file: ExportFile) -> None:
         """Records a finished file."""
         self.files[file.chunk.shard, file.chunk.number] = file
+        self._know([file.chunk])
         self._write(_file_document(file))
 
     def _write(self, document: dict[str, Any]) -> None:
@@ -153,7 +183,6 @@ class GrowingManifest:
             os.replace(temporary, final)
         fault_point("after_manifest_saved")
         self._path.unlink()
-        self._file.close()
         return final
 
 
@@ -225,13 +254,11 @@ def _chunk_document(chunk: Chunk) -> dict[str, Any]:
 
 
 def _chunk(document: dict[str, Any]) -> Chunk:
-    lower, upper = document["lower"], document["upper"]
-    return Chunk(
-        Shard(*document["shard"]),
-        document["number"],
-        None if lower is None else tuple(lower),
-        None if upper is None else tuple(upper),
-    )
+    return Chunk(Shard(*document["shard"]), document["number"], _key(document["lower"]), _key(document["upper"]))
+
+
+def _key(document: list[str] | None) -> Key | None:
+    return None if document is None else tuple(document)
 
 
 def _file_document(file: ExportFile) -> dict[str, Any]:
@@ -242,6 +269,7 @@ def _file_document(file: ExportFile) -> dict[str, Any]:
         "rows": file.rows,
         "bytes": file.bytes,
         "sha256": file.sha256,
+        "parts": [[part.rows, part.bytes, part.upper] for part in file.parts],
     }
 
 
@@ -253,4 +281,5 @@ def _file(document: dict[str, Any]) -> ExportFile:
         document["rows"],
         document["bytes"],
         document["sha256"],
+        tuple(Part(rows, size, _key(upper)) for rows, size, upper in document["parts"]),
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, BinaryIO
 
@@ -13,41 +14,71 @@ import mysql.vendor
 from _mysql_connector import MySQL, MySQLInterfaceError
 
 from migrate.config import Endpoint
+from migrate.copy.keyset import KeyOfRow
 from migrate.copy.rowformat import RowRefused, RowSelect, escaped_line, is_plain
 from migrate.db import PINNED, Session
 from migrate.errors import MigrateError, classify
+from migrate.model import Key
 
+PART_BYTES = 16 << 20  # what a chunk or a part may hold: a transaction of TiDB, memory of a worker
 _BLOCK = 1000  # rows joined, checked and hashed at once: many for the work per block, few for the processor's cache
 _AUTH_NEEDS_TLS = 2061
 _PLUGINS = os.path.join(next(iter(mysql.vendor.__path__)), "plugin")  # how the extension authenticates
 
 
-class Sink:
-    """Where a chunk's lines go: a file, counted and hashed on the way."""
+@dataclass(frozen=True)
+class Part:
+    """Lines of a file that are loaded in one transaction; `upper` is the key of the last one, None where rows have none
+    that they could be told by."""
 
-    def __init__(self, file: BinaryIO, head: bytes = b""):
+    rows: int
+    bytes: int
+    upper: Key | None
+
+
+class Sink:
+    """Where lines go: a file, counted and hashed on the way, and cut into parts of about `part_rows` rows."""
+
+    def __init__(self, file: BinaryIO, head: bytes = b"", *, part_rows: int | None = None, key: KeyOfRow | None = None):
         self._file = file
         self._head = head
+        self._part_rows = part_rows
+        self._key = key
         self.restart()
 
     def restart(self) -> None:
         """Forgets everything written so far."""
         self.rows = self.bytes = 0
+        self.parts: list[Part] = []
+        self._part = (0, 0)
         self._sha = hashlib.sha256()
         self._file.seek(0)
         self._file.truncate()
-        if self._head:
-            self._put(self._head)
+        self._put(self._head)
 
-    def write(self, block: bytes, rows: int) -> None:
-        """Appends lines."""
+    def write(self, block: bytes, rows: int, last: bytes | Sequence[bytes | None]) -> None:
+        """Appends lines; `last` is the last one of them, or its row's values."""
         self.rows += rows
         self._put(block)
+        self._last = last
+        part_rows, part_bytes = self._part[0] + rows, self._part[1] + len(block)
+        self._part = part_rows, part_bytes
+        if self._part_rows and (part_rows >= self._part_rows or part_bytes >= PART_BYTES):
+            self._cut()
 
     def _put(self, data: bytes) -> None:
         self.bytes += len(data)
         self._sha.update(data)
         self._file.write(data)
+
+    def _cut(self) -> None:
+        self.parts.append(Part(*self._part, self._key.of(self._last) if self._key else None))
+        self._part = (0, 0)
+
+    def end(self) -> None:
+        """All lines are written: ends the last part."""
+        if self._part[0]:
+            self._cut()
 
     @property
     def sha256(self) -> str:
@@ -97,6 +128,7 @@ class ShardReader:
         """Writes the rows of `source` (a FROM clause with its WHERE) to the sink."""
         if select.fast is None or not self._read_fast(select, source, sink):
             self._read_exact(select, source, sink)
+        sink.end()
 
     def _read_fast(self, select: RowSelect, source: str, sink: Sink) -> bool:
         sink.restart()
@@ -112,7 +144,7 @@ class ShardReader:
             if not plain:
                 self._drop()
                 return False
-            sink.write(block, len(lines))
+            sink.write(block, len(lines), lines[-1])
         return True
 
     def _read_exact(self, select: RowSelect, source: str, sink: Sink) -> None:
@@ -129,7 +161,7 @@ class ShardReader:
                 self._drop()
                 raise self._refused(select, source, sink.rows + len(lines), rows[len(lines)], error) from None
             lines.append(b"")
-            sink.write(b"\n".join(lines), len(rows))
+            sink.write(b"\n".join(lines), len(rows), rows[-1])
 
     def _refused(
         self, select: RowSelect, source: str, before: int, row: tuple[bytes | None, ...], error: ValueError

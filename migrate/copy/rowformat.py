@@ -6,6 +6,7 @@ escaped by a backslash; NULL is \\N without quotes. Dumpling writes the same, Li
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -19,6 +20,9 @@ _BARE = INTEGERS | FLOATS | TIMES | {"decimal"}
 _FAST = (_BARE - FLOATS) | {"char", "varchar", "tinytext", "text", "enum", "set"}
 _UTF8 = frozenset({"utf8", "utf8mb3", "utf8mb4", "ascii"})  # their bytes are those of utf8mb4
 _WHOLE = frozenset({"latin1"})  # every byte is a character
+
+FIELD = rb'"(?:[^"\\]|\\.)*"|[^",\n]*'
+_EACH_FIELD = re.compile(rb"(%b)[,\n]" % FIELD, re.DOTALL)
 
 Kind = Literal["bare", "float", "text", "bytes"]
 
@@ -86,7 +90,7 @@ def _value(column: Column, interleave: Interleave | None) -> str:
 
 
 def _text(name: str, column: Column) -> str:
-    if column.charset is None or column.charset in _UTF8:
+    if column.charset is None or is_utf8(column):
         return name
     wide = f"CONVERT({name} USING utf8mb4)"
     if column.charset in _WHOLE:
@@ -96,6 +100,11 @@ def _text(name: str, column: Column) -> str:
     back = f"CAST(CONVERT({wide} USING {column.charset}) AS BINARY)"
     lossy = f"IFNULL({back} <> CAST({name} AS BINARY), {name} IS NOT NULL)"
     return f"IF({lossy}, CONCAT({reason}, HEX(LEFT({name}, 99))), {wide})"
+
+
+def is_utf8(column: Column) -> bool:
+    """Whether the bytes of the column's text are those of utf8mb4."""
+    return column.charset in _UTF8
 
 
 def no_text(column: Column) -> str | None:
@@ -204,6 +213,11 @@ def _first_refusal(fields: Sequence[Callable[[bytes], bytes]], row: Sequence[byt
         except ValueError as error:
             return ValueError(number, str(error))
     return ValueError(0, f"expected {len(fields)} columns, got {len(row)}")
+
+
+def fields(line: bytes) -> list[bytes]:
+    """The fields of a line, as they stand there."""
+    return _EACH_FIELD.findall(line)
 
 
 def header(columns: Sequence[str]) -> bytes:

@@ -8,7 +8,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
@@ -16,19 +16,20 @@ from typing import Any, BinaryIO, TypeVar, cast
 import zstandard
 
 from migrate.config import Endpoint
-from migrate.copy.keyset import predicate, walk
+from migrate.copy.keyset import KeyOfRow, chunk_columns, key_of_row, key_order, predicate, walk
 from migrate.copy.loader import load_lines
-from migrate.copy.reader import ShardReader, Sink
-from migrate.copy.rowformat import RowSelect
+from migrate.copy.manifest import ExportFile
+from migrate.copy.reader import PART_BYTES, Part, ShardReader, Sink
+from migrate.copy.rowformat import RowSelect, header
 from migrate.db import Session, patiently
 from migrate.errors import ConnectionLost, NoGo, OutcomeUnknown, TryAgain, naming
 from migrate.faults import fault_point
-from migrate.model import Chunk, ShardTable, Target, quote
+from migrate.model import Chunk, Interleave, ShardTable, Target, quote
 from migrate.state import State
 
 T = TypeVar("T")
 _BATCH = 500
-_CHUNK_BYTES = 16 << 20  # what a chunk may hold by the server's estimate: a transaction of TiDB, memory of a worker
+FILE_ROWS = 100_000
 
 
 @dataclass(frozen=True)
@@ -41,31 +42,32 @@ class ShardJob:
     patience_s: int
     table: ShardTable
     into: Target
+    remap: dict[str, Interleave]
     select: RowSelect
     chunk_rows: int
 
     @property
     def rows_per_chunk(self) -> int:
         """The configured number of rows, less where the rows are large."""
+        return self.few(self.chunk_rows)
+
+    def few(self, rows: int) -> int:
+        """That many rows, or fewer where so many would be too large, by the server's estimate."""
         average = self.table.data_bytes // max(self.table.rows, 1)
-        return max(1, min(self.chunk_rows, _CHUNK_BYTES // max(average, 1)))
+        return max(1, min(rows, PART_BYTES // max(average, 1)))
 
-    def source_rows(self, chunk: Chunk) -> str:
-        """The FROM clause of a chunk."""
+    @property
+    def key(self) -> KeyOfRow | None:
+        """How to tell a row's key from what was selected of it, if it can be told."""
+        return key_of_row(self.table.definition, self.remap)
+
+    def source_rows(self, chunk: Chunk, limit: int | None = None) -> str:
+        """The FROM clause of a chunk, or of its first `limit` rows in the order of the key."""
         index = self.table.definition.key
-        force = f" FORCE INDEX ({quote(index.name)})" if index and (chunk.lower or chunk.upper) else ""
+        force = f" FORCE INDEX ({quote(index.name)})" if index and (chunk.lower or chunk.upper or limit) else ""
         where = predicate(self.table.definition, chunk)
-        return f"{self.table.shard.sql}{force}{' WHERE ' + where if where else ''}"
-
-
-@dataclass(frozen=True)
-class Done:
-    """What became of a chunk: the rows and bytes of its lines, and the hash of its file where one was written."""
-
-    chunk: Chunk
-    rows: int
-    bytes: int
-    sha256: str = ""
+        order = f" ORDER BY {key_order(self.table.definition)} LIMIT {limit}" if limit else ""
+        return f"{self.table.shard.sql}{force}{' WHERE ' + where if where else ''}{order}"
 
 
 class _Connections(threading.local):
@@ -143,94 +145,101 @@ def _plan_shards(jobs: Sequence[ShardJob]) -> list[Chunk]:
     return [chunk for job in jobs for chunk in state.pending_chunks(job.table.shard)]
 
 
-def copy_chunk(job: ShardJob, chunk: Chunk) -> Done:
-    """Reads the chunk and writes it, with its checkpoint, in one transaction of the target."""
+def copy_chunk(job: ShardJob, chunk: Chunk) -> int:
+    """Reads the chunk and writes it, with its checkpoint, in one transaction of the target. Gives the rows that came
+    in by it."""
     return _steadfast(job.patience_s, partial(_copy_chunk, job, chunk))
 
 
-def _copy_chunk(job: ShardJob, chunk: Chunk) -> Done:
+def _copy_chunk(job: ShardJob, chunk: Chunk) -> int:
     # A file of the system's temporary folder and not memory: a chunk may be larger than its estimate.
     with naming(f"the folder for temporary files, {tempfile.gettempdir()}"), tempfile.TemporaryFile() as file:
         sink = Sink(cast(BinaryIO, file))
         _connection(ShardReader, job.source).read(job.select, job.source_rows(chunk), sink)
         file.flush()
         fault_point("after_chunk_read")
-        return commit_lines(job, chunk, _opened(file), sink.rows, sink.bytes)
+        return _commit_lines(job, chunk, file.fileno(), sink.rows)
 
 
-def _opened(file: Any) -> Path:
-    """A path to a file that is open: one without a name, or whatever its name, the very one that was checked."""
-    return Path(f"/proc/self/fd/{file.fileno()}")
-
-
-def commit_lines(job: ShardJob, chunk: Chunk, path: Path, rows: int, size: int, *, head: bool = False) -> Done:
-    """Loads a file of lines and marks the chunk as in, in one transaction; nothing if it is in already."""
+def _commit_lines(job: ShardJob, chunk: Chunk, lines: int, rows: int) -> int:
+    """Loads the lines of an open file and marks the chunk as in, in one transaction; nothing if it is in already."""
     state = _state(job)
     # Optimistic: no row is locked while it is written, which takes a fifth of TiDB's work off. Who else writes the same
     # keys or the same checkpoint meanwhile is found at COMMIT, as a write conflict.
     with state.session.transaction("BEGIN OPTIMISTIC"):
         if not state.claim(chunk, rows):
-            return Done(chunk, 0, 0)
+            return 0
         fault_point("after_chunk_claimed")
         if rows:
-            load_lines(state.session, job.into, job.select.columns, path, rows, chunk, head=head)
+            path = Path(f"/proc/self/fd/{lines}")  # it has no name
+            load_lines(state.session, job.into, job.select.columns, path, rows, chunk)
         fault_point("after_chunk_loaded")
     fault_point("after_chunk_commit")
-    return Done(chunk, rows, size)
+    return rows
 
 
 def plan_export(job: ShardJob) -> list[Chunk]:
-    """The chunks of a shard, for files. A shard that the server says is small is one, without a look."""
-    if 0 < job.table.rows <= job.rows_per_chunk:
-        return [Chunk(job.table.shard, 0)]
+    """The chunks of a shard, for files, by a walk along its key."""
 
     def work() -> list[Chunk]:
         source = _connection(Session, job.source)
-        return list(walk(source, job.table.shard, job.table.definition, job.rows_per_chunk))
+        return list(walk(source, job.table.shard, job.table.definition, job.few(FILE_ROWS)))
 
     return _steadfast(job.patience_s, work)
 
 
-def export_chunk(job: ShardJob, chunk: Chunk, path: Path, head: bytes, compress: bool) -> Done:
-    """Writes the chunk as a file, whole or not at all. Bytes and hash are the file's, compressed or not."""
+def export_chunk(job: ShardJob, chunk: Chunk, path: Path, compress: bool) -> ExportFile:
+    """Writes the chunk as a file, whole or not at all. Of a chunk that is open above no more rows than a file should
+    have: if there may be more, the file's chunk ends where they begin."""
+    key = job.key
+    limit = job.few(FILE_ROWS) if key and chunk.upper is None else None
+    part_rows = job.rows_per_chunk if key or not chunk_columns(job.table.definition) else None
 
-    def work() -> Done:
+    def work() -> ExportFile:
         unfinished = path.with_name(path.name + ".unfinished")
         with naming(unfinished):
             with open(unfinished, "wb") as file:
-                sink = Sink(file, head)
-                _connection(ShardReader, job.source).read(job.select, job.source_rows(chunk), sink)
-            done = Done(chunk, sink.rows, sink.bytes, sink.sha256)
-            if compress:
-                done = _compressed(unfinished, done)
+                sink = Sink(file, header(job.select.columns), part_rows=part_rows, key=key)
+                _connection(ShardReader, job.source).read(job.select, job.source_rows(chunk, limit), sink)
+            upper = sink.parts[-1].upper if limit and sink.rows >= limit else chunk.upper
+            size, digest = _compressed(unfinished) if compress else (sink.bytes, sink.sha256)
             os.replace(unfinished, path)
         fault_point("after_file_written")
-        return done
+        found = replace(chunk, upper=upper)
+        return ExportFile(path.name, job.into, found, sink.rows, size, digest, tuple(sink.parts))
 
     return _steadfast(job.patience_s, work)
 
 
-def _compressed(path: Path, done: Done) -> Done:
+def _compressed(path: Path) -> tuple[int, str]:
     squeezed = path.with_name(path.name + ".zst")
     with open(path, "rb") as source, open(squeezed, "wb") as target:
         zstandard.ZstdCompressor().copy_stream(source, target)
     os.replace(squeezed, path)
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Done(done.chunk, done.rows, path.stat().st_size, digest)
+    return path.stat().st_size, digest
 
 
-def load_file(job: ShardJob, chunk: Chunk, path: Path, rows: int, sha256: str) -> Done:
-    """Loads an exported file, with its checkpoint, in one transaction. NoGo if the file isn't what was exported."""
+def load_file(job: ShardJob, path: Path, sha256: str, parts: Sequence[tuple[Chunk | None, Part]]) -> int:
+    """Loads an exported file part by part, each in one transaction with its checkpoint, the chunk's; a part without one
+    is in already. NoGo if the file isn't what was exported. Gives the rows that came in."""
     with naming(path), open(path, "rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != sha256:
             raise NoGo(f"{path} is not the file that was exported: SHA-256 {found}, expected {sha256}")
-        size = file.tell()
-        if path.suffix != ".zst":
-            return _steadfast(job.patience_s, lambda: commit_lines(job, chunk, _opened(file), rows, size, head=True))
         file.seek(0)
-        with naming(f"the folder for temporary files, {tempfile.gettempdir()}"), tempfile.TemporaryFile() as plain:
-            zstandard.ZstdDecompressor().copy_stream(file, plain)
-            plain.flush()
-            return _steadfast(job.patience_s, lambda: commit_lines(job, chunk, _opened(plain), rows, size, head=True))
+        lines = zstandard.ZstdDecompressor().stream_reader(file) if path.suffix == ".zst" else file
+        lines.read(len(header(job.select.columns)))
+        rows = 0
+        for chunk, part in parts:
+            data = lines.read(part.bytes)
+            if chunk is not None:
+                rows += _load_part(job, chunk, data, part.rows)
+        return rows
+
+
+def _load_part(job: ShardJob, chunk: Chunk, data: bytes, rows: int) -> int:
+    with open(os.memfd_create(str(chunk)), "wb", buffering=0) as file:
+        file.write(data)
+        return _steadfast(job.patience_s, lambda: _commit_lines(job, chunk, file.fileno(), rows))

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from migrate.catalog import read_catalog
-from migrate.config import parse_url
+from migrate.config import Config, parse_url
+from migrate.copy import reader, worker
+from migrate.copy.exporter import export
 from migrate.copy.keyset import predicate, walk
+from migrate.copy.manifest import parts_of, read_manifest
 from migrate.db import Session
 from migrate.model import ShardTable
 from migrate.sandbox import Sandbox, Server
+from migrate.source import read_routing
 from tests.fidelity import assert_same, configured, move, run, text
+from tests.integration.shards import config_for, route
 
 ROWS, CHUNK = 250, 9
 LETTERS = "aAbBzZäÄöéÉßÿ ñ'\"\\,-_0"
@@ -108,6 +114,33 @@ def _tiles(server: Server, schema: str) -> None:
             assert chunks == len(everything) // CHUNK + 1, table.shard
 
 
+def _exported(config: Config, folder: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Exports in files of 50 rows and parts of 20; the tables of which each file and part holds the rows of its bounds,
+    by the server's own comparison, and no others."""
+    monkeypatch.setattr(worker, "FILE_ROWS", 50)
+    monkeypatch.setattr(reader, "_BLOCK", 10)
+    config = replace(config, run=config.run.model_copy(update={"chunk_rows": 20}))
+    export(config, folder, 2)
+    _, files, _ = read_manifest(folder)
+    found = parts_of(files)
+    seen = set()
+    with Session(config.sources[0]) as session:
+        for member in (m for table in read_routing(config).checked() for m in table.shards):
+            mine = sorted((f for f in files if f.chunk.shard == member.shard), key=lambda f: f.chunk.number)
+            assert [f.rows for f in mine[:-1]] == [50] * (len(mine) - 1)
+            parts = [pair for f in mine for pair in found[f.name]]
+            for (before, _), (after, _) in pairwise(parts):
+                assert before.upper == after.lower, f"{member.shard}: a gap"
+            assert parts[0][0].lower is None and parts[-1][0].upper is None
+            for chunk, part in parts:
+                where = predicate(member.definition, chunk) or "TRUE"
+                held = session.value(f"SELECT COUNT(*) FROM {member.shard.sql} WHERE {where}")
+                assert held == part.rows, f"{chunk}: {where}"
+            assert sum(p.rows for _, p in parts) == session.value(f"SELECT COUNT(*) FROM {member.shard.sql}")
+            seen.add(member.shard.table)
+    return seen
+
+
 def test_every_row_lies_in_one_chunk(servers: Sandbox, tmp_path: Path) -> None:
     source, schema = servers.sources[0], "cut"
     tables = _fill(source, schema)
@@ -121,7 +154,31 @@ def test_every_row_lies_in_one_chunk(servers: Sandbox, tmp_path: Path) -> None:
         assert_same(source, servers.target, schema, table)
 
 
-def test_every_row_lies_in_one_chunk_of_mysql_9_7(mysql97: Server) -> None:
+def test_files_and_their_parts_hold_the_rows_of_their_bounds(
+    servers: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, schema = servers.sources[0], "filed"
+    tables = _fill(source, schema)
+    config = configured(tmp_path, [source], servers.target, schema)
+    assert _exported(config, tmp_path / "out", monkeypatch) == set(tables)
+
+
+def test_files_of_interleaved_keys(servers: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is on the target isn't what the shard's key is compared with."""
+    source, schema = servers.sources[0], "filed_interleaved"
+    key = "k BIGINT PRIMARY KEY, v VARCHAR(9) CHARACTER SET utf8mb4"
+    for number in (0, 1):
+        values = "), (".join(f"{n}, 'v{n}'" for n in range(-number, 20 * ROWS, 7))
+        run(source, f"CREATE DATABASE IF NOT EXISTS {schema}", f"CREATE TABLE {schema}.t_{number} ({key})",
+            f"INSERT INTO {schema}.t_{number} VALUES ({values})")  # fmt: skip
+    routed = route(schema, r"t_\d", f"{schema}.t", key_collision="interleave")
+    config = config_for([source], servers.target, schema, routed)
+    assert _exported(config, tmp_path / "out", monkeypatch) == {"t_0", "t_1"}
+
+
+def test_every_row_lies_in_one_chunk_of_mysql_9_7(
+    sandbox97: Sandbox, mysql97: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     draw = random.Random(7)
     wide = WIDE.replace("\u0301", "")
     more = {
@@ -129,8 +186,13 @@ def test_every_row_lies_in_one_chunk_of_mysql_9_7(mysql97: Server) -> None:
         "no_pad_bin": (["CHAR(9) COLLATE utf8mb4_0900_bin"], [_texts(draw, wide)]),
         "accents": (["VARCHAR(9) COLLATE utf8mb4_0900_as_cs"], [_texts(draw, WIDE)]),
     }
-    _fill(mysql97, "cut", more)
+    tables = _fill(mysql97, "cut", more)
     _tiles(mysql97, "cut")
+    run(mysql97, "CREATE TABLE cut.doubled (id INT, k INT AS (id * 2) STORED PRIMARY KEY)",
+        f"INSERT INTO cut.doubled (id) VALUES ({'), ('.join(map(str, range(ROWS)))})",
+        "ANALYZE TABLE cut.doubled")  # fmt: skip
+    config = configured(tmp_path, [mysql97], sandbox97.target, "cut")
+    assert _exported(config, tmp_path / "out", monkeypatch) == {*tables, "doubled"}
 
 
 @pytest.mark.parametrize("rows", [0, 1, CHUNK, CHUNK + 1])

@@ -1,9 +1,18 @@
-"""Where an instance's binlog stands. Opaque outside the binlog code: a mapping that is stored and handed on."""
+"""Where an instance's binlog stands. Opaque outside the binlog code: a mapping that is stored and handed on.
+
+Its entries are all text: `file` and `offset`, between two transactions; `gtid_set`, the GTIDs of all transactions up
+to there ("" if the server has none); `server_uuid`, whose binlog the file is; and, where known, `created`, when the
+server made the file (epoch seconds), by which a file is told from another of the same name, and `prepared`, the XA
+transactions that are prepared there and not committed (space-separated).
+"""
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from migrate.db import Session
 from migrate.errors import MigrateError, ServerError
+from migrate.sync.gtid import GtidSet, parse_gtid_set
 
 Position = dict[str, str]
 
@@ -22,10 +31,46 @@ def capture(session: Session, instance: str) -> Position:
         raise MigrateError(f"{instance} keeps no binlog (log_bin is OFF): start it with --log-bin")
     file, offset = rows[0][:2]
     gtid = session.query("SHOW GLOBAL VARIABLES LIKE 'gtid_executed'")
-    uuid = session.query("SHOW GLOBAL VARIABLES LIKE 'server_uuid'")
     return {
         "file": str(file),
         "offset": str(offset),
         "gtid_set": str(gtid[0][1]).replace("\n", "") if gtid else "",
-        "server_uuid": str(uuid[0][1]) if uuid else "",
+        "server_uuid": server_uuid(session),
     }
+
+
+def server_uuid(session: Session) -> str:
+    """The server's own UUID; "" where it has none (MariaDB)."""
+    rows = session.query("SHOW GLOBAL VARIABLES LIKE 'server_uuid'")
+    return str(rows[0][1]) if rows else ""
+
+
+def place(position: Position) -> tuple[int, int]:
+    """The position as a number of its file and an offset in it, to compare with others of the same server."""
+    return file_number(position["file"]), int(position["offset"])
+
+
+@lru_cache(maxsize=64)
+def file_number(file: str) -> int:
+    """The number at the end of a binlog file's name. MigrateError if it has none."""
+    number = file.rpartition(".")[2]
+    if not number.isdigit():
+        raise MigrateError(f"{file!r} isn't the name of a binlog file: it doesn't end in a number")
+    return int(number)
+
+
+def covers(position: Position, gtid: str | None, file: str, end_offset: int) -> bool:
+    """Whether a transaction (its GTID if it has one, and where it ends) has been passed at a position: by its GTID
+    where both have them, else by its place, which must be of the same server."""
+    if gtid and position["gtid_set"]:
+        return parse_gtid_set(position["gtid_set"]).contains(gtid)
+    return (file_number(file), end_offset) <= place(position)
+
+
+def reached(position: Position, goal: Position) -> bool:
+    """Whether all that has been passed at `goal` has been passed at `position` too."""
+    if position["server_uuid"] == goal["server_uuid"]:
+        return place(position) >= place(goal)
+    if not (position["gtid_set"] and goal["gtid_set"]):
+        raise MigrateError("positions of two servers can be compared by their GTIDs only, and these have none")
+    return GtidSet.parse(goal["gtid_set"]).within(GtidSet.parse(position["gtid_set"]))

@@ -78,10 +78,9 @@ def read_alter(cursor: Cursor, schema: str, dialect: Dialect) -> Actions:
     actions = Actions()
     while cursor.next.kind != "end" and not cursor.sees(";"):
         _action(cursor, actions, schema, dialect)
-        if not cursor.skip(",") and cursor.next.kind != "end" and not cursor.sees(";"):
-            # options and PARTITION BY may follow without a comma
+        if not cursor.skip(","):  # options and PARTITION BY may follow without one
             read_options(cursor, actions)
-            cursor.end()
+            break
     return actions
 
 

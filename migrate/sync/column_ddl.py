@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
-from migrate.model import BINARIES, INTEGERS, TEXTS, Column
+from migrate.model import BINARIES, TEXTS, Column
+from migrate.schema.column import members
 from migrate.sync.default_ddl import Default, default_value, read_default
 from migrate.sync.dialect import Dialect
 from migrate.sync.lexer import Cursor, Unreadable
@@ -128,16 +130,18 @@ def _texts(given: WrittenType, default: str, dialect: Dialect) -> tuple[str, str
     if kind not in TEXTS:
         if kind == "json" and dialect.mariadb:
             return "longtext", "longtext", "utf8mb4", "utf8mb4_bin"
-        return kind, full_type(given, 1, dialect), None, None
+        full = full_type(given, 1, dialect)
+        return re.split(r"[ (]", full)[0], full, None, None
     charset, collation = column_collation(given.charset, given.collation, default, dialect)
     if given.binary and given.collation is None:
         collation = f"{charset}_bin"
     if charset == "binary" and kind not in ("enum", "set"):
         kind = {"char": "binary", "varchar": "varbinary"}.get(kind, kind.replace("text", "blob"))
-        return kind, full_type(replace(given, kind=kind), 1, dialect), None, None
+        full = full_type(replace(given, kind=kind), 1, dialect)
+        return re.split(r"[ (]", full)[0], full, None, None
     width = dialect.charsets[charset][1]
     full = full_type(given, width, dialect)
-    return full.partition("(")[0], full, charset, collation
+    return re.split(r"[ (]", full)[0], full, charset, collation
 
 
 def column_collation(charset: str | None, collation: str | None, default: str, dialect: Dialect) -> tuple[str, str]:
@@ -154,8 +158,14 @@ def column_collation(charset: str | None, collation: str | None, default: str, d
         raise Unreadable(f"the server has no charset or collation {error.args[0]}") from None
 
 
-def implicit_default(column: Column) -> str | None:
-    """What the catalogue of a server before 5.7 shows for a key column that wasn't written NOT NULL."""
-    if column.auto_increment or column.type not in INTEGERS | TEXTS | BINARIES | {"decimal"}:
+def implicit_default(column: Column, dialect: Dialect) -> str | None:
+    """What servers before 5.7 give a column of the primary key that wasn't written NOT NULL."""
+    if column.auto_increment:
         return None
-    return "0" if column.type in INTEGERS else ""
+    if column.type == "enum":
+        return members(column.full_type)[0]
+    if column.type == "binary":
+        return "\0" * int(re.findall(r"\d+", column.full_type)[0])
+    if column.type in TEXTS | BINARIES:
+        return ""
+    return default_value(column, Default("number", "0"), dialect)[0]

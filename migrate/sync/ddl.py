@@ -271,8 +271,8 @@ class Reader:
             named = cursor.named() and not any(
                 cursor.sees(w) for w in ("CHARACTER", "CHARSET", "COLLATE", "DEFAULT", "ENCRYPTION", "READ", "UPGRADE")
             )
-            name = cursor.name() if named else self.schema
-            self._database(cursor, name, self.tables.collation(name))
+            schema = cursor.name() if named else self.schema
+            self._database(cursor, schema, self.tables.collation(schema))
         elif not (
             any(cursor.sees(*w.split()) for w in _OBJECTS) or cursor.one_of("ALGORITHM", "DEFINER", "SQL", "PRIVATE")
         ):

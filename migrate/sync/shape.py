@@ -14,6 +14,7 @@ from migrate.sync.index_ddl import Part, WrittenIndex
 from migrate.sync.lexer import Unreadable
 
 _BLOBS = ("tinytext", "text", "mediumtext", "longtext", "tinyblob", "blob", "mediumblob", "longblob")
+_ZERO = Default("number", "0")
 _TEXT_LIMITS = {"tinytext": 255, "text": 65535, "mediumtext": 2**24 - 1, "longtext": 2**32 - 1}
 
 
@@ -81,21 +82,32 @@ def _careful(before: TableDef, actions: Actions, dialect: Dialect) -> None:
         raise Unreadable("columns go or get new names, and the table has generated ones")
     if actions.dropped and before.checks:
         raise Unreadable("columns go, and the table has CHECK constraints that may go with them")
+    anew = actions.dropped & {w.name.lower() for w, old, _ in actions.columns if old is None}
+    if anew & {str(c).lower() for i in before.indexes for c, _ in i.parts}:
+        raise Unreadable(f"column {min(anew)} is dropped and added anew, and is in an index")
+    if before.foreign_keys and any(_supersedes(new, old) for new in actions.indexes for old in before.indexes):
+        raise Unreadable("an index that a foreign key has of its own may go")
     if touched and any(None in (c for c, _ in i.parts) for i in before.indexes):
         raise Unreadable("columns go or get new names, and the table has an index over an expression")
+
+
+def _supersedes(new: WrittenIndex, old: Index) -> bool:
+    """Whether a new index can stand for an old plain one, which goes then if it was a foreign key's own."""
+    begins = [str(c).lower() for c, _ in new.parts[: len(old.parts)]]
+    return not old.unique and begins == [str(c).lower() for c, _ in old.parts]
 
 
 def _columns(
     before: TableDef, actions: Actions, collation: str, dialect: Dialect
 ) -> tuple[list[Column], tuple[str, ...]]:
-    """The server's way: what is there, without the dropped, with the changed in their place; then what has a place
-    of its own or is new, one after the other."""
+    """The server's way: what is there, without the dropped, with the changed in their place; then, one after the
+    other, what is new is added and what is to move moves."""
     instead = {old.lower(): (w, after) for w, old, after in actions.columns if old}
     known = {c.name.lower() for c in before.columns}
     absent = (instead.keys() | actions.dropped | actions.renamed.keys() | actions.defaults.keys()) - known
     if absent:
         raise Unreadable(f"there is no column {min(absent)}")
-    made = _made(actions, collation, dialect)
+    made = {id(w): made_column(w, collation, dialect) for w, _, _ in actions.columns}
     found: list[Column] = []
     lost: list[str] = []
     for column in before.columns:
@@ -104,11 +116,10 @@ def _columns(
             lost.append(column.name)
             continue
         if name in instead:
-            written, after = instead[name]
+            written, _ = instead[name]
             if written.name.lower() != name:
                 lost.append(column.name)
-            if after is None:
-                found.append(made[id(written)])
+            found.append(made[id(written)])
             continue
         if name in actions.defaults:
             column = _defaulted(column, actions.defaults[name], dialect)  # noqa: PLW2901
@@ -119,6 +130,8 @@ def _columns(
     for written, old, after in actions.columns:
         if old and after is None:
             continue
+        if old:
+            found = [c for c in found if c is not made[id(written)]]
         place = len(found)
         if after is not None:
             names = [c.name.lower() for c in found]
@@ -126,27 +139,31 @@ def _columns(
                 raise Unreadable(f"there is no column {after}")
             place = 0 if after == FIRST else names.index(after.lower()) + 1
         found.insert(place, made[id(written)])
-    return found, tuple(lost)
+    return _stamped(found, actions, dialect), tuple(lost)
 
 
-def _made(actions: Actions, collation: str, dialect: Dialect) -> dict[int, Column]:
-    """The written columns as the server makes them, with what TIMESTAMP once got by itself."""
-    made: dict[int, Column] = {}
+def _stamped(columns: list[Column], actions: Actions, dialect: Dialect) -> list[Column]:
+    """The columns with what a TIMESTAMP gets by itself where explicit_defaults_for_timestamp is off: the table's first
+    one follows the clock, if it is written bare."""
+    if dialect.explicit_timestamps:
+        return columns
+    written = {w.name.lower(): w for w, _, _ in actions.columns}
+    found = []
     first = True
-    for written, _, _ in actions.columns:
-        column = made_column(written, collation, dialect)
-        if column.type == "timestamp" and not dialect.explicit_timestamps:
-            bare = not column.nullable and written.default is None
-            digits = "".join(re.findall(r"\(\d\)", column.full_type))
-            if bare and first and not written.on_update:
-                now = default_value(column, Default("now", digits.strip("()")), dialect)[0]
-                update = f"CURRENT_TIMESTAMP{digits or '()' if dialect.mariadb else digits}"
-                column = replace(column, default=now, default_is_expression=True, on_update=update)
-            elif bare:
-                column = replace(column, default=default_value(column, Default("number", "0"), dialect)[0])
+    for column in columns:
+        given = written.get(column.name.lower())
+        made = column
+        if column.type == "timestamp":
+            if given is not None and not column.nullable and given.default is None:
+                digits = "".join(re.findall(r"\((\d)\)", column.full_type))
+                follows = first and not given.on_update
+                default, is_now = default_value(column, Default("now", digits) if follows else _ZERO, dialect)
+                update = f"CURRENT_TIMESTAMP({digits})" if digits or dialect.mariadb else "CURRENT_TIMESTAMP"
+                on_update = update if follows else column.on_update
+                made = replace(column, default=default, default_is_expression=is_now, on_update=on_update)
             first = False
-        made[id(written)] = column
-    return made
+        found.append(made)
+    return found
 
 
 def _defaulted(column: Column, given: Default | None, dialect: Dialect) -> Column:
@@ -272,7 +289,7 @@ def _in_primary(column: Column, written: Written | None, primary: Index, before:
         return column
     default = column.default
     if default is None and dialect.version < 50700 and not dialect.mariadb and not (written and written.key):
-        default = implicit_default(column)
+        default = implicit_default(column, dialect)
     return replace(column, nullable=False, default=default)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from migrate.model import INTEGERS, SPATIAL
@@ -165,4 +164,6 @@ def full_type(given: WrittenType, width: int, dialect: Dialect) -> str:
 
 
 def _member(text: str) -> str:
-    return "'" + re.sub(r"'", "''", text) + "'"
+    """A member as the catalogue quotes it."""
+    names = {"\\": "\\\\", "\0": "\\0", "\n": "\\n", "\r": "\\r", "'": "''"}
+    return "'" + "".join(names.get(c, c) for c in text) + "'"

@@ -90,6 +90,12 @@ def _pattern(text: str) -> str:
     return text
 
 
+def _window(text: str | None) -> str | None:
+    if text is not None and not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d", text):
+        raise ValueError('expected a time window as "22:00-06:00", in UTC')
+    return text
+
+
 def _two_names(text: str) -> str:
     if text.count(".") != 1 or not all(text.split(".")):
         raise ValueError("expected schema.table")
@@ -126,7 +132,10 @@ class Server(_Strict):
 
 
 class Source(Server):
+    """An instance. `replica`: a replica of it that verification reads instead."""
+
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    replica: Annotated[str | None, BeforeValidator(_no_secret_url)] = Field(default=None, repr=False)
 
 
 class Route(_Strict):
@@ -157,6 +166,17 @@ class Run(_Strict):
     dask: str | None = None  # a Dask scheduler's address, instead of processes of this machine
 
 
+class Verify(_Strict):
+    """How gently to verify."""
+
+    lock_s: Annotated[int, Field(ge=1, le=60)] = 3  # the longest that an instance's writers wait for a cut
+    renew_s: Annotated[int, Field(ge=1)] = 240  # the age at which a cut is given up for a new one
+    range_rows: Annotated[int, Field(ge=1)] = 500_000  # rows of a table that are proven at a time
+    threads_running: Annotated[int, Field(ge=1)] = 64  # on a source, ours too; above it, verification waits
+    replica_lag_s: Annotated[int, Field(ge=0)] = 60  # of a replica that is read; above it, verification waits
+    window: Annotated[str | None, AfterValidator(_window)] = None  # "22:00-06:00", when sources may be scanned, UTC
+
+
 class _File(_Strict):
     migration: Migration
     source: Annotated[tuple[Source, ...], Field(min_length=1)]
@@ -164,6 +184,7 @@ class _File(_Strict):
     route: tuple[Route, ...] = ()
     ignore: tuple[Ignore, ...] = ()
     run: Run = Run()
+    verify: Verify = Verify()
 
 
 @dataclass(frozen=True)
@@ -178,6 +199,8 @@ class Config:
     routes: tuple[Route, ...]
     ignores: tuple[Ignore, ...]
     run: Run
+    verify: Verify = field(default_factory=Verify)
+    replicas: Mapping[str, Endpoint] = field(default_factory=dict)  # by the instance that they copy
 
     def source(self, name: str) -> Endpoint:
         return next(s for s in self.sources if s.name == name)
@@ -198,6 +221,9 @@ def load_config(path: Path, env: Mapping[str, str] | None = None) -> Config:
     if len(set(names)) < len(names):
         twice = next(n for n in names if names.count(n) > 1)
         raise ConfigError(f"{path}: source.name: {twice!r} stands twice")
+    replicas = {
+        s.name: endpoint(f"source[{i}].replica", s.replica, s.name) for i, s in enumerate(file.source) if s.replica
+    }
     return Config(
         path=path,
         name=file.migration.name,
@@ -207,6 +233,8 @@ def load_config(path: Path, env: Mapping[str, str] | None = None) -> Config:
         routes=file.route,
         ignores=file.ignore,
         run=file.run,
+        verify=file.verify,
+        replicas=replicas,
     )
 
 

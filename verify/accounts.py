@@ -56,9 +56,9 @@ def _figures(
     """What the accounts of those buckets add up to on the source and on the target."""
     pair = measure.pair
     inside = f" IN ({','.join(map(str, chosen))})"
-    target = measure.start(readers, None, f" WHERE {pair.on_target().bucket(buckets.number)}{inside}")
+    target = measure.start(readers, None, f"{pair.on_target().bucket(buckets.number)}{inside}")
     shards = [
-        measure.start(readers, shard, f" WHERE {pair.on_source(shard).bucket(buckets.number)}{inside}")
+        measure.start(readers, shard, f"{pair.on_source(shard).bucket(buckets.number)}{inside}")
         for shard in pair.merged.shards
     ]
     source: dict[Group, Figures] = defaultdict(Figures)

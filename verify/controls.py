@@ -7,12 +7,13 @@ collation merges two of them.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
 from typing import Any
 
+from migrate.db import Row, Session
 from migrate.errors import ConfigError
 from migrate.ledger import Control, Entry
 from migrate.model import INTEGERS, ShardTable, quote
@@ -90,37 +91,47 @@ class Measure:
     def names(self) -> tuple[str, ...]:
         return tuple(name for name, _ in self.sums)
 
-    def sql(self, shard: ShardTable | None, where: str = "") -> str:
-        """One side's statement: the group's pieces, rows, smallest and largest key, sums. A shard of None is the
-        target."""
+    @property
+    def width(self) -> int:
+        """How many values name a group."""
+        return len(self.by) + bool(self.day)
+
+    def sql(self, shard: ShardTable | None, condition: str = "", more: str = "") -> str:
+        """One side's statement: the group's pieces, rows, smallest and largest key, sums, and `more` aggregates.
+        A shard of None is the target."""
         groups = [self.pair.piece(name, shard) for name in self.by]
         if self.day:
             groups.append(f"IFNULL(DATE({quote(self.day)}),'N')")
         bounds, key = ["NULL", "NULL"], self.pair.key
         if len(key) == 1 and self.pair.merged.definition.column(key[0]).type in INTEGERS:
             bounds = [f"{f}({self.pair.piece(key[0], shard)})" for f in ("MIN", "MAX")]
-        columns = [*groups, "COUNT(*)", *bounds, *(f"SUM({sql})" for _, sql in self.sums)]
+        columns = [*groups, "COUNT(*)", *bounds, *(f"SUM({sql})" for _, sql in self.sums), *([more] if more else [])]
         table = shard.shard.sql if shard else self.pair.merged.target.sql
+        listed = [c for c in (self.pair.condition(shard), condition) if c]
+        where = f" WHERE {' AND '.join(listed)}" if listed else ""
         grouped = f" GROUP BY {','.join(str(i + 1) for i in range(len(groups)))}" if groups else ""
         return f"SELECT {', '.join(columns)} FROM {table}{where}{grouped}"
 
-    def start(self, readers: Readers, shard: ShardTable | None, where: str = "") -> Future[dict[Group, Figures]]:
-        """Starts one side's statement; it gives the figures by group. An empty table has no group."""
-        width = len(self.by) + bool(self.day)
+    def read(
+        self, session: Session, shard: ShardTable | None, condition: str = "", more: str = ""
+    ) -> tuple[dict[Group, Figures], list[Row]]:
+        """One side's figures by group, and what the `more` aggregates gave. An empty table has no group."""
+        found: dict[Group, Figures] = {}
+        others: list[Row] = []
+        end = self.width + 3 + len(self.sums)
+        for row in session.query(self.sql(shard, condition, more)):
+            rows, low, high, *sums = row[self.width : end]
+            if rows:
+                group = tuple(v.decode() if isinstance(v, bytes) else str(v) for v in row[: self.width])
+                bounds = (None if b is None else Decimal(b) for b in (low, high))
+                found[group] = Figures(int(rows), tuple(Decimal(s or 0) for s in sums), *bounds)
+            others.append(row[end:])
+        return found, others
 
-        def figures(rows: Any, low: Any, high: Any, *sums: Any) -> Figures:
-            bounds = (None if b is None else Decimal(b) for b in (low, high))
-            return Figures(int(rows), tuple(Decimal(s or 0) for s in sums), *bounds)
-
+    def start(self, readers: Readers, shard: ShardTable | None, condition: str = "") -> Future[dict[Group, Figures]]:
+        """Starts one side's statement; it gives the figures by group."""
         endpoint = readers.config.source(shard.shard.instance) if shard else readers.config.target
-        return readers.submit(
-            endpoint,
-            lambda session: {
-                tuple(v.decode() if isinstance(v, bytes) else str(v) for v in row[:width]): figures(*row[width:])
-                for row in session.query(self.sql(shard, where))
-                if row[width]
-            },
-        )
+        return readers.submit(endpoint, lambda session: self.read(session, shard, condition)[0])
 
     def labels(self, group: Group) -> Values:
         """The group's values by name; a group without its day gives none."""
@@ -143,34 +154,62 @@ def money(pair: Pair, column: str) -> str:
     return quote(column)
 
 
-def control_totals(readers: Readers, pairs: Sequence[Pair], controls: Sequence[Control]) -> list[ControlTotal]:
-    """Every group of every control, all shards together against the target; and every shard's own, without days."""
-    running = []
+def measures(pairs: Sequence[Pair], controls: Sequence[Control]) -> list[Measure]:
+    """What those controls add up. ConfigError if one names what no route leads to, or no exact number."""
+    found = []
     for control in controls:
         pair = pair_of(pairs, control.table)
         if control.day:
             pair.kind(control.day)
-        measure = Measure(pair, control.by, tuple((n, money(pair, n)) for n in control.sums), control.day)
-        shards = [(shard, measure.start(readers, shard)) for shard in pair.merged.shards]
-        running.append((measure, measure.start(readers, None), shards))
-    found: list[ControlTotal] = []
-    for measure, target, shards in running:
-        name = measure.pair.name
-        source: dict[Group, Figures] = defaultdict(Figures)
-        for shard, future in shards:
-            own: dict[Group, Figures] = defaultdict(Figures)
-            for group, figures in future.result().items():
-                source[group] += figures
-                own[group[: len(measure.by)]] += figures
-            found += [
-                ControlTotal(name, measure.labels(group), measure.names, own[group], None, str(shard.shard))
-                for group in sorted(own)
-            ]
-        groups = sorted(source.keys() | target.result().keys())
-        found += [
-            ControlTotal(name, measure.labels(g), measure.names, source.get(g), target.result().get(g)) for g in groups
-        ]
+        found.append(Measure(pair, control.by, tuple((n, money(pair, n)) for n in control.sums), control.day))
     return found
+
+
+def control_totals(readers: Readers, measured: Sequence[Measure]) -> list[ControlTotal]:
+    """Every group of every measure, all shards together against the target; and every shard's own, without days."""
+    running = [
+        (m, m.start(readers, None), [(t.shard, m.start(readers, t)) for t in m.pair.merged.shards]) for m in measured
+    ]
+    found: list[ControlTotal] = []
+    for measure, target, futures in running:
+        shards = [(str(shard), future.result()) for shard, future in futures]
+        source = add_up(groups.items() for _, groups in shards)
+        own = {shard: without_days(measure, groups) for shard, groups in shards}
+        found += totals_of(measure, own, source, target.result())
+    return found
+
+
+def add_up(many: Iterable[Iterable[tuple[Group, Figures]]]) -> dict[Group, Figures]:
+    """The figures of all, group by group."""
+    found: dict[Group, Figures] = defaultdict(Figures)
+    for groups in many:
+        for group, figures in groups:
+            found[group] += figures
+    return dict(found)
+
+
+def without_days(measure: Measure, groups: Mapping[Group, Figures]) -> dict[Group, Figures]:
+    """The same figures with each group's days added up."""
+    return add_up([((group[: len(measure.by)], figures) for group, figures in groups.items())])
+
+
+def totals_of(
+    measure: Measure,
+    shards: Mapping[str, dict[Group, Figures]],
+    source: dict[Group, Figures],
+    target: dict[Group, Figures],
+) -> list[ControlTotal]:
+    """The control totals of those figures: each shard's own (without days), then both sides'."""
+    name = measure.pair.name
+    found = [
+        ControlTotal(name, measure.labels(group), measure.names, own[group], None, shard)
+        for shard, own in shards.items()
+        for group in sorted(own)
+    ]
+    return found + [
+        ControlTotal(name, measure.labels(g), measure.names, source.get(g), target.get(g))
+        for g in sorted(source.keys() | target.keys())
+    ]
 
 
 def net_totals(totals: Sequence[ControlTotal], entry: Entry) -> list[ControlTotal]:

@@ -21,13 +21,20 @@ from verify.model import Totals
 @dataclass(frozen=True, slots=True)
 class Digest:
     """How one side's table is digested. `text` and `key` are the SQL of the row's text and of its key's; a table
-    without a key is identified by the whole text. `finished`: the columns that this process finishes."""
+    without a key is identified by the whole text. `finished`: the columns that this process finishes. `only`: the
+    condition of the range of rows that this is about."""
 
     table: str
     hash: Hash
     text: str
     key: str
     finished: tuple[tuple[Kind, str], ...] = ()
+    only: str = ""
+
+    def where(self, *conditions: str) -> str:
+        """The WHERE clause of those conditions (without the word) and of the range."""
+        listed = [c for c in (self.only, *conditions) if c]
+        return f" WHERE {' AND '.join(listed)}" if listed else ""
 
     def sums(self, strong: bool) -> str:
         """The aggregates of the digest: count, sum, and a second sum that makes it 64 bits. The second's salt is the
@@ -40,34 +47,35 @@ class Digest:
         """The bucket of a row, by its key's bytes; the same on both sides."""
         return f"CRC32({self.hash.sql(self.key)})%{buckets}"
 
-    def totals_sql(self, strong: bool = False, where: str = "") -> str:
-        return f"SELECT {self.sums(strong)} FROM {self.table}{where}"
+    def totals_sql(self, strong: bool = False, condition: str = "") -> str:
+        return f"SELECT {self.sums(strong)} FROM {self.table}{self.where(condition)}"
 
-    def buckets_sql(self, buckets: int, strong: bool = False, where: str = "") -> str:
-        return f"SELECT {self.bucket(buckets)}, {self.sums(strong)} FROM {self.table}{where} GROUP BY 1"
+    def buckets_sql(self, buckets: int, strong: bool = False, condition: str = "") -> str:
+        return f"SELECT {self.bucket(buckets)}, {self.sums(strong)} FROM {self.table}{self.where(condition)} GROUP BY 1"
 
     def rows_sql(self, number: int, buckets: int, chosen: Iterable[int]) -> str:
         """The rows of some buckets: hash of the key, `number` (whose rows they are), text, and what isn't in it."""
         columns = ", ".join([self.hash.sql(self.key), str(number), self.text, *(sql for _, sql in self.finished)])
-        return f"SELECT {columns} FROM {self.table} WHERE {self.bucket(buckets)} IN ({','.join(map(str, chosen))})"
+        where = self.where(f"{self.bucket(buckets)} IN ({','.join(map(str, chosen))})")
+        return f"SELECT {columns} FROM {self.table}{where}"
 
-    def totals(self, session: Session, strong: bool = False, where: str = "") -> Totals:
-        """The totals of the rows that `where` leaves."""
+    def totals(self, session: Session, strong: bool = False, condition: str = "") -> Totals:
+        """The totals of the rows that `condition` leaves."""
         if not self.finished:
-            return _totals(session.one(self.totals_sql(strong, where)))
-        return self._finish(session, "0", strong, where).get(0, Totals())
+            return totals_of(session.one(self.totals_sql(strong, condition)))
+        return self._finish(session, "0", strong, condition).get(0, Totals())
 
-    def buckets(self, session: Session, buckets: int, strong: bool = False, where: str = "") -> dict[int, Totals]:
+    def buckets(self, session: Session, buckets: int, strong: bool = False, condition: str = "") -> dict[int, Totals]:
         """The totals by bucket; a bucket without rows isn't in it."""
         if not self.finished:
-            rows = session.query(self.buckets_sql(buckets, strong, where))
-            return {int(bucket): _totals(sums) for bucket, *sums in rows}
-        return self._finish(session, self.bucket(buckets), strong, where)
+            rows = session.query(self.buckets_sql(buckets, strong, condition))
+            return {int(bucket): totals_of(sums) for bucket, *sums in rows}
+        return self._finish(session, self.bucket(buckets), strong, condition)
 
-    def _finish(self, session: Session, bucket: str, strong: bool, where: str) -> dict[int, Totals]:
+    def _finish(self, session: Session, bucket: str, strong: bool, condition: str) -> dict[int, Totals]:
         columns = ", ".join([bucket, self.hash.sql(self.text), *(sql for _, sql in self.finished)])
         found: dict[int, list[int]] = defaultdict(lambda: [0, 0, 0])
-        for number, text, *values in session.stream(f"SELECT {columns} FROM {self.table}{where}"):
+        for number, text, *values in session.stream(f"SELECT {columns} FROM {self.table}{self.where(condition)}"):
             hashed = self.hash.of(",".join((text, *self.pieces(values))))
             sums = found[int(number)]
             sums[0] += 1
@@ -89,8 +97,10 @@ def digest_of(
     side: Side,
     hash_: Hash,
     remaps: dict[str, Interleave] | None = None,
+    only: str = "",
 ) -> Digest:
-    """The digest of that table by those columns, in that order; `key` names those that identify a row, if any."""
+    """The digest of that table by those columns, in that order; `key` names those that identify a row, if any; `only`:
+    the condition of the rows that it is about."""
     remap = {name.lower(): value for name, value in (remaps or {}).items()}
 
     def sql(name: str, kind: Kind) -> str:
@@ -106,6 +116,7 @@ def digest_of(
         text,
         _joined(p for name, _, p in made if name.lower() in keys) if keys else text,
         tuple((kind, p) for _, kind, p in made if kind.client),
+        only,
     )
 
 
@@ -114,6 +125,7 @@ def _joined(pieces: Iterable[str]) -> str:
     return f"CONCAT_WS(',',{','.join(listed)})" if listed else "''"
 
 
-def _totals(sums: Iterable[Any]) -> Totals:
+def totals_of(sums: Iterable[Any]) -> Totals:
+    """The Totals of a row of `sums`."""
     rows, first, second = (int(s or 0) for s in sums)
     return Totals(rows, first, second)

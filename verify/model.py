@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Literal
 
 Values = dict[str, str | None]  # by column; exact text, never a float
-MismatchKind = Literal["missing", "extra", "different", "duplicate"]
+MismatchKind = Literal["missing", "extra", "different", "duplicate", "late"]  # late: equal when read again
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class Mismatch:
 
     `key` is None for a row of a table without a key. `columns` are those that differ, and the only ones in the
     values of kind different; the other kinds show the row that is there. `shard` is where the source's row lies.
+    `source_row` and `target_row` are the whole rows as they were compared, for those who price and mend them;
+    `at_risk` is the money by currency.
     """
 
     target: str
@@ -40,6 +43,9 @@ class Mismatch:
     source: Values | None
     target_values: Values | None
     shard: str | None = None
+    source_row: Values | None = None
+    target_row: Values | None = None
+    at_risk: dict[str, Decimal] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         return {
@@ -50,6 +56,7 @@ class Mismatch:
             "source": self.source,
             "target_values": self.target_values,
             "shard": self.shard,
+            "at_risk": {currency: format(amount, "f") for currency, amount in sorted(self.at_risk.items())},
         }
 
 

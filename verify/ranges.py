@@ -1,30 +1,43 @@
-"""Splitting a large shard into ranges of its key, so that all workers may read one skewed shard together."""
+"""Ranges of the key: of a target table and all of its shards together, proven one by one, or of one large shard."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from migrate.db import Session
-from migrate.model import BINARIES, INTEGERS, TEXTS, Column, ShardTable, quote
+from migrate.model import BINARIES, INTEGERS, TEXTS, Column, Interleave, ShardTable, quote
 
 RANGE_ROWS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The rows with lower < column <= upper; None is open, so that the ranges of a shard tile its key space."""
+    """The rows with lower < column <= upper; the bounds are SQL literals. None is open, so that ranges tile the key
+    space, of a shard as of the merged table."""
 
     column: str | None = None
     lower: str | None = None
     upper: str | None = None
 
     @property
-    def where(self) -> str:
+    def condition(self) -> str:
+        """As SQL; empty for all rows."""
         bounds = [f"{self.column} > {self.lower}"] * (self.lower is not None)
         bounds += [f"{self.column} <= {self.upper}"] * (self.upper is not None)
-        return " WHERE " + " AND ".join(bounds) if bounds else ""
+        return " AND ".join(bounds)
+
+    def on_shard(self, remap: Interleave | None) -> Range:
+        """The same rows of a shard, by the key as it stands there: of a merged key, the old one."""
+        if remap is None:
+            return self
+        old = [None if b is None else str((int(b) - remap.number) >> remap.bits) for b in (self.lower, self.upper)]
+        return Range(self.column, *old)
+
+
+EVERYTHING = Range()
 
 
 def split(session: Session, table: ShardTable, rows: int = RANGE_ROWS) -> Iterator[Range]:
@@ -51,6 +64,46 @@ def split(session: Session, table: ShardTable, rows: int = RANGE_ROWS) -> Iterat
         lower = upper
 
 
+def weigh(session: Session, table: ShardTable, remap: Interleave | None, step: int) -> list[tuple[str, int]]:
+    """Every about `step`th key of a shard, as literals of the merged table, each with that number of rows."""
+
+    def merged(literal: str) -> str:
+        return str((int(literal) << remap.bits) + remap.number) if remap else literal
+
+    return [(merged(r.upper), step) for r in split(session, table, step) if r.upper is not None]
+
+
+def in_order(column: Column, weighed: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Sorted as the servers sort the column."""
+    if column.type in INTEGERS or column.type == "decimal":
+        return sorted(weighed, key=lambda w: Decimal(w[0]))
+    return sorted(weighed)  # times and bytes: their literals sort as they do
+
+
+def tile(column: Column, weighed: Sequence[tuple[str, int]], rows: int) -> list[Range]:
+    """Ranges that tile the key space, with a bound after about `rows` rows each: `weighed` are keys, as literals of
+    the merged table, in order, with the number of rows up to each from the one before."""
+    name = quote(column.name)
+    bounds: list[str] = []
+    count = 0
+    for value, weight in weighed:
+        count += weight
+        if count >= rows and (not bounds or bounds[-1] != value):
+            bounds.append(value)
+            count = 0
+    return [Range(name, low, high) for low, high in zip([None, *bounds], [*bounds, None], strict=True)]
+
+
+def tiling_column(definition_key: Sequence[Column]) -> Column | None:
+    """The column by which both sides can be cut into the same ranges: the first of the key, if both servers order and
+    write its values alike. Texts they may not, by their collations."""
+    if not definition_key:
+        return None
+    column = definition_key[0]
+    alike = column.type in INTEGERS or column.type in ("decimal", "date", "datetime", "timestamp", "varbinary")
+    return column if alike else None
+
+
 def splitting_column(table: ShardTable) -> Column | None:
     """The first column of the shard's key, if it has one and its values are exact as literals."""
     columns = table.definition.key_columns
@@ -60,8 +113,10 @@ def splitting_column(table: ShardTable) -> Column | None:
 
 
 def _literal(column: Column, value: Any) -> str:
-    if column.type in INTEGERS or column.type == "decimal":
+    if column.type in INTEGERS:
         return str(value)
+    if column.type == "decimal":
+        return format(value, "f")  # with an exponent it would be a double
     if column.type in BINARIES:
         return f"X'{value}'" if value else "''"
     if column.type in TEXTS:

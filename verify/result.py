@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from verify.controls import ControlTotal, Figures
+from verify.cut import CutRecord
 from verify.invariants import InvariantResult
 from verify.model import Mismatch, TableResult, Values
 
@@ -16,7 +17,8 @@ _SHOWN = 50  # mismatches and offenders in the text; the JSON has all up to the 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The outcome of one command. `digest`: what the rows were hashed with; `notes`: what a reader must know."""
+    """The outcome of one command. `digest`: what the rows were hashed with; `notes`: what a reader must know; `cuts`:
+    the moments at which both sides were read."""
 
     command: str
     tables: tuple[TableResult, ...]
@@ -26,6 +28,7 @@ class Result:
     digest: str | None = None
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    cuts: tuple[CutRecord, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -53,6 +56,7 @@ class Result:
             "digest": self.digest,
             "notes": list(self.notes),
             "seconds": round(self.seconds, 3),
+            "cuts": [cut.document() for cut in self.cuts],
         }
         if self.totals is not None:
             document["totals"] = [t.document() for t in self.totals if t.shard is None]

@@ -16,6 +16,7 @@ from operator import itemgetter
 
 from migrate.config import Endpoint
 from migrate.db import Row, Session
+from migrate.model import ShardTable
 from verify.digest import Digest
 from verify.encoding import show
 from verify.model import Mismatch, Totals, Values
@@ -26,8 +27,9 @@ from verify.tables import Pair
 _BUCKET_ROWS = 256
 _MOST_BUCKETS = 1 << 16
 _PASS_ROWS = 1_000_000
-_PASS_BUCKETS = 1024  # with _UNION_SHARDS, a statement stays within the 4 MiB that MySQL 5.6 takes
 _UNION_SHARDS = 200
+_STATEMENT_BYTES = 3_000_000  # MySQL 5.6 takes 4 MiB
+_BUCKET_BYTES = 6  # of a bucket's number in a list
 
 Pieces = tuple[str, ...]
 Found = tuple[int, Pieces]  # the shard's number (-1 is the target), and the row
@@ -46,13 +48,13 @@ class Buckets:
         every = self.source.keys() | self.target.keys()
         return sorted(b for b in every if self.source.get(b) != self.target.get(b))
 
-    def passes(self, most: int = _PASS_ROWS) -> Iterator[list[int]]:
-        """The bad buckets in groups of at most `most` rows, or of one bucket, and of no more than a statement holds."""
+    def passes(self, most: int = _PASS_ROWS, buckets: int = 1024) -> Iterator[list[int]]:
+        """The bad buckets in groups of at most `most` rows, or of one bucket, and of at most `buckets`."""
         group: list[int] = []
         rows = 0
         for bucket in self.bad:
             here = max(self.source.get(bucket, Totals()).rows, self.target.get(bucket, Totals()).rows)
-            if group and (rows + here > most or len(group) == _PASS_BUCKETS):
+            if group and (rows + here > most or len(group) == buckets):
                 yield group
                 group, rows = [], 0
             group.append(bucket)
@@ -65,8 +67,9 @@ def bucketed(readers: Readers, pair: Pair, rows: int, strong: bool = False) -> B
     """The totals by bucket of a table of about that many rows."""
     number = min(_MOST_BUCKETS, max(1024, 1 << (rows // _BUCKET_ROWS).bit_length()))
 
-    def read(session: Session, digest: Digest, where: str) -> dict[int, Totals]:
-        return digest.buckets(session, number, strong, where)
+    def read(session: Session, shard: ShardTable | None, condition: str) -> dict[int, Totals]:
+        digest = pair.on_source(shard) if shard else pair.on_target()
+        return digest.buckets(session, number, strong, condition)
 
     scanned = scan(readers, pair, read)
     source: dict[int, Totals] = defaultdict(Totals)
@@ -80,13 +83,20 @@ def bucketed(readers: Readers, pair: Pair, rows: int, strong: bool = False) -> B
 def mismatches(readers: Readers, pair: Pair, buckets: Buckets) -> Iterator[Mismatch]:
     """Every row that differs, by the hash of its key within a pass. The caller stops when it has enough."""
     digest = pair.on_target()  # finishes both sides' rows alike
-    for chosen in buckets.passes():
+    for chosen in buckets.passes(buckets=_most_buckets(pair)):
         with ExitStack() as stack:
             streams = [_stream(readers, stack, *source) for source in _statements(readers, pair, buckets, chosen)]
             rows = heapq.merge(*streams, key=itemgetter(0))
             for _, same_hash in groupby(rows, key=itemgetter(0)):
                 found = ((int(row[1]), _pieces(pair, digest, row)) for row in same_hash)
                 yield from _by_key(pair, found) if pair.key else _by_row(pair, found)
+
+
+def _most_buckets(pair: Pair) -> int:
+    """How many buckets a statement can name for each of the shards that it reads."""
+    shards = min(_UNION_SHARDS, max(Counter(t.shard.instance for t in pair.merged.shards).values()))
+    select = len(pair.on_source(pair.merged.shards[0]).rows_sql(0, 1, ())) + 100
+    return max(256, (_STATEMENT_BYTES // shards - select) // _BUCKET_BYTES)
 
 
 def _statements(
@@ -173,14 +183,17 @@ def _mismatch(pair: Pair, kind: str, source: list[Found], target: list[Found]) -
         if kind != "different" or (one is not None and other is not None and one[i] != other[i])
     ]
     some = one or other or ()
+    source_row, target_row = (_values(pair, row) if row else None for row in (one, other))
     return Mismatch(
         pair.name,
         {name: value for name, value in _values(pair, some).items() if name in pair.key} if pair.key else None,
         kind,  # type: ignore[arg-type]
         tuple(names),
-        {n: v for n, v in _values(pair, one).items() if n in names} if one else None,
-        {n: v for n, v in _values(pair, other).items() if n in names} if other else None,
+        {n: v for n, v in source_row.items() if n in names} if source_row else None,
+        {n: v for n, v in target_row.items() if n in names} if target_row else None,
         ", ".join(str(pair.merged.shards[number].shard) for number, _ in source) or None,
+        source_row,
+        target_row,
     )
 
 

@@ -6,37 +6,41 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 from migrate.config import Config
+from migrate.db import wait
 from migrate.errors import ConfigError
 from migrate.ledger import Ledger, load_ledger
 from verify.accounts import account_mismatches
 from verify.checksum import Checksum, checksums
-from verify.controls import control_totals, net_totals, pair_of
+from verify.controls import ControlTotal, Measure, control_totals, measures, net_totals
 from verify.counts import counts
-from verify.invariants import check_invariants
+from verify.cuts import Cuts
+from verify.invariants import InvariantResult, check_invariants
 from verify.model import Mismatch, TableResult
 from verify.progress import Progress
+from verify.prove import Proven, prove
 from verify.readers import Readers
 from verify.result import Result
+from verify.resume import Resume
 from verify.rows import bucketed, mismatches
 from verify.tables import Pair, load
 
 LIMIT = 10_000  # mismatches of a table, offenders of a rule
+_LATE_S = 2.0  # until what differs without a cut is read again
 
 
 def verify_counts(
     config: Config, *, tables: Sequence[str] = (), workers: int | None = None, progress: bool = False
 ) -> Result:
     """Row counts of every target table against those of its shards."""
-    return _run(
-        "counts",
-        config,
-        workers,
-        progress,
-        lambda readers: Result("counts", tuple(counts(readers, load(readers, tables)))),
-    )
+
+    def work(cuts: Cuts, pairs: Sequence[Pair]) -> Result:
+        return Result("counts", tuple(cuts.at_one(lambda: counts(cuts.readers, pairs))))
+
+    return _run("counts", config, workers, progress, work, tables)
 
 
 def verify_checksum(
@@ -46,15 +50,22 @@ def verify_checksum(
     tables: Sequence[str] = (),
     workers: int | None = None,
     progress: bool = False,
+    resume: bool = False,
 ) -> Result:
-    """Digests of all rows of every target table against those of its shards; `strong` makes them 64 bits."""
+    """Digests of all rows of every target table against those of its shards, and the control totals of a pack's ledger
+    out of the same scan. `strong` makes the digests 64 bits; `resume` goes on with a run that was killed."""
 
-    def work(readers: Readers) -> Result:
-        pairs = load(readers, tables)
-        found = checksums(readers, pairs, strong)
-        return Result("checksum", tuple(c.result() for c in found), digest=_digest_name(pairs, strong))
+    def work(cuts: Cuts, pairs: Sequence[Pair]) -> Result:
+        found, notes = _checksums(cuts, pairs, strong, resume)
+        return Result(
+            "checksum",
+            tuple(_with_totals(c) for c in found),
+            totals=_totals(config, found),
+            digest=_digest_name(pairs, strong),
+            notes=notes,
+        )
 
-    return _run("checksum", config, workers, progress, work)
+    return _run("checksum", config, workers, progress, work, tables)
 
 
 def verify_rows(
@@ -66,14 +77,16 @@ def verify_rows(
     tables: Sequence[str] = (),
     workers: int | None = None,
     progress: bool = False,
+    resume: bool = False,
 ) -> Result:
     """The rows that differ, of the tables whose digests differ; `full` compares every table bucket by bucket."""
 
-    def work(readers: Readers) -> Result:
-        pairs = load(readers, tables)
-        return _rows(readers, pairs, checksums(readers, pairs, strong), full, strong, limit)
+    def work(cuts: Cuts, pairs: Sequence[Pair]) -> Result:
+        found, notes = _checksums(cuts, pairs, strong, resume)
+        result = _rows(cuts, pairs, found, full, strong, limit)
+        return replace(result, notes=notes + result.notes)
 
-    return _run("rows", config, workers, progress, work)
+    return _run("rows", config, workers, progress, work, tables)
 
 
 def verify_balances(
@@ -81,16 +94,18 @@ def verify_balances(
 ) -> Result:
     """Control totals, the accounts that differ, and the invariants. ConfigError for a config without a pack.
 
-    `live`: both sides are being written, so a young voucher may miss a leg.
+    `live`: both sides are being written, so a young voucher may miss a leg; that is known by itself where sync runs.
     """
     if config.pack is None:
         raise ConfigError(
             f"{config.path}: migration.pack: balances need a pack, whose ledger.toml says where the money is"
         )
     ledger = load_ledger(config.pack)
-    return _run(
-        "balances", config, workers, progress, lambda readers: _balances(readers, load(readers), ledger, limit, live)
-    )
+
+    def work(cuts: Cuts, pairs: Sequence[Pair]) -> Result:
+        return cuts.at_one(lambda: _balances(cuts, pairs, ledger, limit, live))
+
+    return _run("balances", config, workers, progress, work)
 
 
 def verify_all(
@@ -101,67 +116,141 @@ def verify_all(
     limit: int = LIMIT,
     workers: int | None = None,
     progress: bool = False,
+    resume: bool = False,
 ) -> Result:
     """Counts, digests, the rows of what differs, and balances where the config has a pack."""
     ledger = load_ledger(config.pack) if config.pack is not None else None
 
-    def work(readers: Readers) -> Result:
-        pairs = load(readers)
-        counted = counts(readers, pairs)
-        rows = _rows(readers, pairs, checksums(readers, pairs, strong), False, strong, limit)
-        notes = list(rows.notes)
-        tables = []
-        for count, table in zip(counted, rows.tables, strict=True):
-            same = (count.source_rows, count.target_rows) == (table.source_rows, table.target_rows)
-            if not same:
-                notes.append(
-                    f"{table.target}: the counts and the digests saw different numbers of rows: it is being written"
-                )
-            tables.append(replace(table, ok=table.ok and count.ok and same))
+    def work(cuts: Cuts, pairs: Sequence[Pair]) -> Result:
+        if ledger:
+            measures(pairs, ledger.controls)  # what the ledger names is there, or nothing begins
+        found, notes = _checksums(cuts, pairs, strong, resume)
+        rows = _rows(cuts, pairs, found, False, strong, limit)
         if ledger is None:
-            notes.append("the config has no pack, so balances were not verified")
-            return replace(rows, command="all", tables=tuple(tables), notes=tuple(notes))
-        money = _balances(readers, pairs, ledger, limit, live)
+            notes += ("the config has no pack, so balances were not verified",)
+            return replace(rows, command="all", notes=notes + rows.notes)
+        accounts, invariants = cuts.at_one(lambda: _money(cuts, pairs, ledger, limit, live))
         return replace(
             rows,
             command="all",
-            tables=tuple(tables),
-            mismatches=rows.mismatches + money.mismatches,
-            totals=money.totals,
-            invariants=money.invariants,
-            notes=tuple(notes),
+            mismatches=rows.mismatches + tuple(accounts[:limit]),
+            totals=_totals(config, found),
+            invariants=tuple(invariants),
+            notes=notes + rows.notes,
         )
 
     return _run("all", config, workers, progress, work)
 
 
-def _run(title: str, config: Config, workers: int | None, progress: bool, work: Callable[[Readers], Result]) -> Result:
+def _run(
+    title: str,
+    config: Config,
+    workers: int | None,
+    progress: bool,
+    work: Callable[[Cuts, Sequence[Pair]], Result],
+    tables: Sequence[str] = (),
+) -> Result:
     started = time.monotonic()
     with Readers(config, workers, Progress(title if progress else None)) as readers:
-        result = work(readers)
-    return replace(result, seconds=time.monotonic() - started)
+        pairs = load(readers, tables)
+        with Cuts(readers, pairs) as cuts:
+            result = work(cuts, pairs)
+            notes, records = tuple(cuts.notes()), cuts.records
+    return replace(
+        result, seconds=time.monotonic() - started, cuts=(*result.cuts, *records), notes=result.notes + notes
+    )
 
 
-def _rows(
-    readers: Readers, pairs: Sequence[Pair], found: Sequence[Checksum], full: bool, strong: bool, limit: int
-) -> Result:
+def _checksums(
+    cuts: Cuts, pairs: Sequence[Pair], strong: bool, going_on: bool
+) -> tuple[list[Checksum], tuple[str, ...]]:
+    """The tables, proven, and what a reader must know of it."""
+    config = cuts.readers.config
+    measured = _measured(config, pairs)
+    resume = Resume(config, repr((strong, pairs, measured))) if going_on else None
+    proven = prove(cuts, pairs, measured, strong, resume)
+    notes = []
+    if resume:
+        resume.done()
+        notes += [resume.refused] if resume.refused else []
+    if kept := [p for p in proven if p.kept]:
+        oldest = min(p.cut.taken_at for p in kept)
+        notes.append(
+            f"{len(kept)} of {len(proven)} ranges were proven by a run that didn't end, at cuts from {oldest} on "
+            "(--anew proves all of them now)"
+        )
+        cuts.adopt(p.cut for p in kept)
+    return checksums(pairs, proven), tuple(notes)
+
+
+def _measured(config: Config, pairs: Sequence[Pair]) -> list[Measure]:
+    """The control totals of those tables that the pack's ledger asks for."""
+    if config.pack is None:
+        return []
+    names = {pair.name.lower() for pair in pairs}
+    return measures(pairs, [c for c in load_ledger(config.pack).controls if c.table.lower() in names])
+
+
+def _totals(config: Config, found: Sequence[Checksum]) -> tuple[ControlTotal, ...] | None:
+    if config.pack is None:
+        return None
+    totals = [total for checksum in found for total in checksum.control_totals()]
+    return (*totals, *net_totals(totals, load_ledger(config.pack).role.entry))
+
+
+def _with_totals(checksum: Checksum) -> TableResult:
+    result = checksum.result()
+    return replace(result, ok=result.ok and all(t.ok for t in checksum.control_totals()))
+
+
+def _rows(cuts: Cuts, pairs: Sequence[Pair], found: Sequence[Checksum], full: bool, strong: bool, limit: int) -> Result:
     tables: list[TableResult] = []
     named: list[Mismatch] = []
     notes: list[str] = []
     for checksum in found:
-        result = checksum.result()
-        if full or not checksum.equal:
-            buckets = bucketed(readers, checksum.pair, checksum.source.rows, strong)
-            rows = list(islice(mismatches(readers, checksum.pair, buckets), limit + 1))
-            result = _counted(result, rows[:limit], more=len(rows) > limit)
+        result = _with_totals(checksum)
+        if full or not result.ok:
+            rows = _fetched(cuts, checksum.parts if full else checksum.bad, strong, limit)
+            if rows and cuts.moved():
+                rows = _read_again(cuts, checksum, rows, strong, limit)
+            more = len(rows) > limit
+            result = _counted(result, rows[:limit], more)
             named += rows[:limit]
             if not rows and not result.ok:
                 notes.append(
-                    f"{result.target}: the digests differed, but no row did when it was fetched: "
-                    "it is being written; verify it when it is quiet"
+                    f"{result.target}: the digests of a range differed, and no row of it did when it was fetched at a "
+                    "later cut: it was mended meanwhile, or it is written beside sync; verify it again"
                 )
         tables.append(result)
     return Result("rows", tuple(tables), tuple(named), digest=_digest_name(pairs, strong), notes=tuple(notes))
+
+
+def _fetched(cuts: Cuts, parts: Sequence[Proven], strong: bool, limit: int) -> list[Mismatch]:
+    """The rows of those parts that differ, one more than the limit at most."""
+    found: list[Mismatch] = []
+
+    def fetch(proven: Proven) -> list[Mismatch]:
+        pair, rows = proven.part.pair, proven.proof.source.totals.rows
+        buckets = bucketed(cuts.readers, pair, rows, strong)
+        return list(islice(mismatches(cuts.readers, pair, buckets), limit + 1 - len(found)))
+
+    for part in parts:
+        if len(found) <= limit:
+            found += cuts.at_one(partial(fetch, part))
+    return found
+
+
+def _read_again(cuts: Cuts, checksum: Checksum, rows: Sequence[Mismatch], strong: bool, limit: int) -> list[Mismatch]:
+    """Those rows, as `late` where they are equal, or at least not the same any more, when they are read again: without
+    a cut, one side is read a moment before the other."""
+    wait(_LATE_S)
+    cuts.renew()
+    again = {_identity(m) for m in _fetched(cuts, checksum.bad, strong, limit)}
+    return [m if _identity(m) in again else replace(m, kind="late") for m in rows]
+
+
+def _identity(mismatch: Mismatch) -> str:
+    return repr((mismatch.key, mismatch.kind, mismatch.source, mismatch.target_values))
 
 
 def _counted(result: TableResult, rows: Sequence[Mismatch], more: bool) -> TableResult:
@@ -177,19 +266,29 @@ def _counted(result: TableResult, rows: Sequence[Mismatch], more: bool) -> Table
     )
 
 
-def _balances(readers: Readers, pairs: Sequence[Pair], ledger: Ledger, limit: int, live: bool) -> Result:
+def _balances(cuts: Cuts, pairs: Sequence[Pair], ledger: Ledger, limit: int, live: bool) -> Result:
     """Money by shard, currency, day and account. A table's verdict is that of its totals and accounts."""
-    names = dict.fromkeys(control.table for control in ledger.controls)
-    counted = counts(readers, [pair_of(pairs, name) for name in names])
-    totals = control_totals(readers, pairs, ledger.controls)
+    readers = cuts.readers
+    measured = measures(pairs, ledger.controls)
+    counted = counts(readers, [m.pair for m in {m.pair.name: m for m in measured}.values()])
+    totals = control_totals(readers, measured)
     totals += net_totals(totals, ledger.role.entry)
-    accounts = list(islice(account_mismatches(readers, pairs, ledger), limit + 1))
-    invariants = check_invariants(readers, pairs, ledger, limit, live)
+    accounts, invariants = _money(cuts, pairs, ledger, limit, live)
     wrong = {m.target for m in accounts} | {t.table for t in totals if not t.ok}
     tables = tuple(
         replace(table, ok=table.ok and table.target not in wrong, more=len(accounts) > limit) for table in counted
     )
     return Result("balances", tables, tuple(accounts[:limit]), tuple(totals), tuple(invariants))
+
+
+def _money(
+    cuts: Cuts, pairs: Sequence[Pair], ledger: Ledger, limit: int, live: bool
+) -> tuple[list[Mismatch], list[InvariantResult]]:
+    """The accounts that differ, one more than the limit at most, and the invariants. Where sync runs, money moves."""
+    readers = cuts.readers
+    live = live or (readers.cut is not None and readers.cut.record.exact)
+    accounts = list(islice(account_mismatches(readers, pairs, ledger), limit + 1))
+    return accounts, check_invariants(readers, pairs, ledger, limit, live)
 
 
 def _digest_name(pairs: Sequence[Pair], strong: bool) -> str:

@@ -10,13 +10,12 @@ from typing import Generic, TypeVar
 from migrate.db import Session
 from migrate.errors import MigrateError
 from migrate.model import Shard, ShardTable
-from verify.digest import Digest
 from verify.ranges import RANGE_ROWS, split
 from verify.readers import Readers
 from verify.tables import Pair
 
 T = TypeVar("T")
-Read = Callable[[Session, Digest, str], T]  # session, the side's digest, WHERE
+Read = Callable[[Session, ShardTable | None, str], T]  # session, shard or None for the target, a condition or nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,24 +32,24 @@ class Scan(Generic[T]):
 
 def scan(readers: Readers, pair: Pair, read: Read[T]) -> Scan[T]:
     """Starts `read` on every range of every shard and on the target; nothing is waited for."""
-    target = readers.submit(readers.config.target, lambda session: read(session, pair.on_target(), ""))
+    target = readers.submit(readers.config.target, lambda session: read(session, None, ""))
     largest_first = sorted(pair.merged.shards, key=lambda t: -t.rows)
     return Scan(target, tuple((table.shard, _shard(readers, pair, table, read)) for table in largest_first))
 
 
 def _shard(readers: Readers, pair: Pair, table: ShardTable, read: Read[T]) -> Future[list[Future[T]]]:
     endpoint = readers.config.source(table.shard.instance)
-    digest = pair.on_source(table)
 
-    def part(where: str) -> Future[T]:
-        return readers.submit(endpoint, lambda session: read(session, digest, where))
+    def part(condition: str) -> Future[T]:
+        return readers.submit(endpoint, lambda session: read(session, table, condition))
 
-    if table.rows < RANGE_ROWS // 2:  # by the server's estimate; if it is wrong, one range does it all the same
+    # by the server's estimate; if it is wrong, one range does it all the same
+    if pair.range.condition or table.rows < RANGE_ROWS // 2:
         whole: Future[list[Future[T]]] = Future()
         whole.set_result([part("")])
         return whole
     # A retry of the split may submit a range twice; only the futures of the last try are in the result.
-    return readers.submit(endpoint, lambda session: [part(r.where) for r in split(session, table)])
+    return readers.submit(endpoint, lambda session: [part(r.condition) for r in split(session, table)])
 
 
 def check_count(readers: Readers, table: ShardTable, rows: int) -> None:
@@ -58,7 +57,4 @@ def check_count(readers: Readers, table: ShardTable, rows: int) -> None:
     with readers.session(readers.config.source(table.shard.instance)) as session:
         counted = int(session.value(f"SELECT COUNT(*) FROM {table.shard.sql}"))
     if counted != rows:
-        raise MigrateError(
-            f"{table.shard} gave {rows} rows in ranges and has {counted}: it is being written; "
-            "verify it when it is quiet"
-        )
+        raise MigrateError(f"{table.shard} gave {rows} rows in ranges and has {counted}: its ranges don't tile it")

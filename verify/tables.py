@@ -13,6 +13,7 @@ from migrate.model import MergedTable, ShardTable, TableDef
 from migrate.routes import resolve
 from verify.digest import Digest, digest_of
 from verify.encoding import Hash, Kind, kind_of, piece
+from verify.ranges import EVERYTHING, Range
 from verify.readers import Readers
 
 _PACKET = 1 << 20  # a row's text is at most 512 KiB; see encoding
@@ -20,13 +21,15 @@ _PACKET = 1 << 20  # a row's text is at most 512 KiB; see encoding
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A merged table on both sides. `columns` have the key's first; `key` is empty for a table without one."""
+    """A merged table on both sides, or a range of it. `columns` have the key's first; `key` is empty for a table
+    without one."""
 
     merged: MergedTable
     definition: TableDef
     columns: tuple[tuple[str, Kind], ...]
     key: tuple[str, ...]
     hash: Hash
+    range: Range = EVERYTHING  # of the merged key
 
     @property
     def name(self) -> str:
@@ -51,14 +54,28 @@ class Pair:
         remap = {name.lower(): r for name, r in self.merged.remap(shard.shard).items()}
         return piece(shard.definition.column(column), kind, "source", self.hash, remap.get(column.lower()))
 
+    def within(self, range_: Range) -> Pair:
+        """The same tables, those rows only."""
+        return replace(self, range=range_)
+
+    def condition(self, shard: ShardTable | None = None) -> str:
+        """The range's condition on a shard, or on the target; empty for all rows."""
+        if shard is None or not self.range.condition:
+            return self.range.condition
+        name = self.merged.definition.key_columns[0].name.lower()
+        remap = {column.lower(): r for column, r in self.merged.remap(shard.shard).items()}
+        return self.range.on_shard(remap.get(name)).condition
+
     def on_source(self, table: ShardTable) -> Digest:
         return digest_of(
             table.shard.sql, table.definition, self.columns, self.key, "source", self.hash,
-            self.merged.remap(table.shard),
+            self.merged.remap(table.shard), self.condition(table),
         )  # fmt: skip
 
     def on_target(self) -> Digest:
-        return digest_of(self.merged.target.sql, self.definition, self.columns, self.key, "target", self.hash)
+        return digest_of(
+            self.merged.target.sql, self.definition, self.columns, self.key, "target", self.hash, only=self.condition()
+        )
 
 
 def load(readers: Readers, only: Sequence[str] = ()) -> tuple[Pair, ...]:

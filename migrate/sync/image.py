@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from migrate.copy.rowformat import RowRefused, escaped_line
 from migrate.errors import MigrateError
-from migrate.model import FLOATS, INTEGERS, Interleave, Shard, TableDef
+from migrate.model import FLOATS, INTEGERS, Interleave, Shard, TableDef, quote
 from migrate.sync.cut import Cell, Cutter, cutter
 from migrate.sync.render import plain_line, texts_of
 from migrate.sync.values import Codec, codec, wire
 
 if TYPE_CHECKING:
-    from migrate.sync.events import TableMap
+    from migrate.sync.tablemap import TableMap
 
 Image = tuple[Any, ...]
 
@@ -29,19 +29,25 @@ class RowDecoder:
     """
 
     columns: tuple[str, ...]  # the stored ones, in the definition's order
+    select: str  # SQL that gives the texts of the columns: a FLOAT's own text lacks digits
+    # From an image to what its row looks like when `select` reads it. ValueError if the target can't hold the row.
+    texts: Callable[[Image], tuple[bytes | None, ...]]
     # The values of the key columns; the bare element where that is one column; the image where the table has no key.
     key: Callable[[Image], Hashable]
+    # The row as the target shows it in a SELECT of `columns`. ValueError if a value has no such text.
+    texts: Callable[[Image], tuple[bytes | None, ...]]
 
     def __init__(self, shard: Shard, definition: TableDef, table_map: TableMap, remap: dict[str, Interleave]):
         """MigrateError, naming table and column, if the binlog's table map doesn't fit the definition."""
         self.shard, self._definition, self._table_map, self._remap = shard, definition, table_map, remap
         stored = definition.stored_columns
         self.columns = tuple(c.name for c in stored)
+        self.select = ", ".join(quote(c.name) + (" * 1e0" if c.type == "float" else "") for c in stored)
         self._codecs = self._fitting()
         self._keys = tuple(self.columns.index(c.name) for c in definition.key_columns)
         self.key = itemgetter(*self._keys) if self._keys else lambda image: image
         self._cut = self._cutter()
-        self._texts = texts_of(self._codecs)
+        self.texts = texts_of(self._codecs)
         self._plain = plain_line(self._codecs, [c.nullable for c in stored])
         self._escaped = escaped_line([c.kind for c in self._codecs])
 
@@ -192,9 +198,9 @@ class RowDecoder:
         return found[0] if len(found) == 1 else f"({','.join(found)})"
 
     def unlike(self, image: Image, row: Sequence[bytes | None]) -> tuple[str, ...]:
-        """The columns in which a row of the target isn't that image: a SELECT of `columns` as raw utf8mb4 text."""
+        """The columns in which a row of the target isn't that image: the raw utf8mb4 texts of `select`."""
         try:
-            if self._texts(image) == tuple(row):
+            if self.texts(image) == tuple(row):
                 return ()
         except ValueError:
             pass

@@ -1,0 +1,174 @@
+"""The writers of an instance's batches: every part in a transaction of its own, all or none that anyone waits for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from time import monotonic
+
+from migrate.config import Config
+from migrate.db import Session, patiently, wait
+from migrate.errors import ConnectionLost, OutcomeUnknown, TryAgain
+from migrate.faults import fault_point
+from migrate.model import literal
+from migrate.schema.stored import definition_to_json
+from migrate.sync.apply import Collision, Elsewhere, Share, shares, write_share
+from migrate.sync.batch import Batch, Doubt
+from migrate.sync.marks import Marks, json_literal
+from migrate.sync.writer import Writer
+
+log = logging.getLogger("migrate")
+
+# A row that moves between shards of two instances may arrive before it leaves: so long is its departure waited for.
+MOVE_S = 10.0
+
+
+class Appliers:
+    """Applies one batch after the other, beside the caller, who assembles the next one meanwhile."""
+
+    def __init__(self, config: Config, instance: str, marks: Marks, elsewhere: Elsewhere):
+        self._config, self._instance, self._marks, self._elsewhere = config, instance, marks, elsewhere
+        self._writers: list[Writer | None] = [None] * marks.parts
+        self._pool = ThreadPoolExecutor(marks.parts + 1, thread_name_prefix="applier")
+        self._running: Future[None] | None = None
+        self._done = [0] * marks.parts
+        self._doubtful = False
+        self.retries = 0
+        self.reason = ""
+
+    def resume(self, done: list[int]) -> None:
+        """Where the parts stand: batches that each has in."""
+        self._done = done
+
+    @property
+    def free(self) -> bool:
+        return self._running is None or self._running.done()
+
+    def submit(self, batch: Batch, parts: list[int] | None = None) -> None:
+        """Starts applying a batch (of those parts only, if given). The one before must be in."""
+        self._running = self._pool.submit(self._apply, batch, parts or list(range(self._marks.parts)))
+
+    def wait(self) -> None:
+        """Until the last batch is in. Raises what went wrong with it."""
+        if self._running is not None:
+            running, self._running = self._running, None
+            running.result()
+
+    def _apply(self, batch: Batch, parts: list[int]) -> None:
+        goal = max(self._done) if len(parts) < self._marks.parts else self._done[0] + 1
+        deadline = None
+        while True:
+            try:
+                patiently(
+                    self._config.run.patience_s,
+                    lambda: self._attempt(batch, parts, goal),
+                    ConnectionLost, TryAgain, OutcomeUnknown,
+                )  # fmt: skip
+                return
+            except Doubt as doubt:
+                deadline = deadline or monotonic() + MOVE_S
+                if not isinstance(doubt, Collision) or monotonic() > deadline:
+                    log.warning("%s: %s is held: %s", self._instance, doubt.target, doubt.reason)
+                    batch.hold(doubt.target, doubt.reason)
+                    continue
+                self.reason = f"a row of {doubt.target} must leave another shard first: {doubt.reason}"
+                wait(0.3)
+            finally:
+                self.reason = ""
+
+    def _attempt(self, batch: Batch, parts: list[int], goal: int) -> None:
+        try:
+            self._settle()
+            work = shares(batch, self._marks.parts)
+            waiting = [p for p in parts if self._done[p] < goal]
+            if batch.definitions and 0 in waiting:  # the part that keeps the definitions goes first
+                self._together([0], work, batch, goal)
+                waiting.remove(0)
+            if waiting:
+                self._together(waiting, work, batch, goal)
+        except (ConnectionLost, OutcomeUnknown, TryAgain):
+            self.retries += 1
+            self._doubtful = True
+            raise
+
+    def _together(self, parts: list[int], work: list[Share], batch: Batch, goal: int) -> None:
+        """Prepares all the parts, and commits them when none of them had anything against it."""
+        try:
+            self._each(parts, lambda p: self._prepare(p, work[p], batch, goal, first=p == parts[0]))
+        except BaseException:
+            self._each(parts, self._roll_back)
+            raise
+        fault_point("after_batch_prepared")
+        self._each(parts, lambda p: self._commit(p, goal))
+
+    def _each(self, parts: list[int], work: Callable[[int], None]) -> None:
+        running = [self._pool.submit(work, part) for part in parts]
+        errors = [error for future in running if (error := future.exception()) is not None]
+        for error in sorted(errors, key=lambda e: isinstance(e, Doubt)):  # a lost connection before a doubt
+            raise error
+
+    def _prepare(self, part: int, share: Share, batch: Batch, goal: int, first: bool) -> None:
+        writer = self._writers[part]
+        if writer is None:
+            writer = self._writers[part] = Writer(self._config.target)
+        writer.execute("BEGIN OPTIMISTIC")
+        write_share(writer, share, batch.fuzzy, self._elsewhere)
+        if first:
+            self._marks.hold(writer, batch)
+        if part == 0:
+            self._define(writer, batch)
+        fault_point("before_position_save")
+        self._marks.advance(writer, part, goal, batch)
+
+    def _define(self, writer: Writer, batch: Batch) -> None:
+        for (schema, table), definition in batch.definitions.items():
+            names = ", ".join(map(literal, (self._config.name, self._instance, schema, table)))
+            if definition is None:
+                writer.execute(
+                    "DELETE FROM migrate_meta.shard_schema WHERE (migration, instance, schema_name, table_name) = "
+                    f"({names})"
+                )
+            else:
+                writer.execute(
+                    "REPLACE INTO migrate_meta.shard_schema (migration, instance, schema_name, table_name, definition) "
+                    f"VALUES ({names}, {json_literal(definition_to_json(definition))})"
+                )
+
+    def _commit(self, part: int, goal: int) -> None:
+        writer = self._writers[part]
+        assert writer is not None
+        try:
+            writer.execute("COMMIT")
+        except ConnectionLost as error:
+            raise OutcomeUnknown(f"{error}; the answer to COMMIT was lost") from None
+        self._done[part] = goal
+        fault_point("after_part_commit")
+
+    def _roll_back(self, part: int) -> None:
+        writer = self._writers[part]
+        if writer is not None:
+            with suppress(Exception):
+                writer.execute("ROLLBACK")
+
+    def _settle(self) -> None:
+        """After trouble: new connections, and from the target itself which parts are in."""
+        if not self._doubtful:
+            return
+        for part, writer in enumerate(self._writers):
+            if writer is not None:
+                writer.close()
+                self._writers[part] = None
+        with Session(self._config.target) as session:
+            self._done = [mark.seq for mark in self._marks.read(session)]
+        self._doubtful = False
+
+    def close(self) -> None:
+        """Ends the threads and the connections; a transaction that is open rolls back."""
+        with suppress(BaseException):
+            self.wait()
+        self._pool.shutdown()
+        for writer in self._writers:
+            if writer is not None:
+                writer.close()

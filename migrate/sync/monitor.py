@@ -1,0 +1,161 @@
+"""What a follower hears from other terminals and says to them: a thread of its own, over rows of migrate_meta."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+from time import monotonic, time
+from typing import Any
+
+from migrate.config import Config
+from migrate.db import Session
+from migrate.errors import ConnectionLost, ServerError, TryAgain
+from migrate.position import Position, capture, file_number
+
+log = logging.getLogger("migrate")
+
+_POLL_S = 0.2
+_SAY_S = 1.0
+_MEASURE_S = 5.0
+
+
+@dataclass
+class Progress:
+    """What a follower tells of itself. Counts are of this run; `lag_s` is None until something is known."""
+
+    state: str = "starting"
+    reason: str = ""
+    position: Position = field(default_factory=dict)
+    source_time: float = 0.0
+    caught_up_at: float = 0.0  # when the stream last had nothing more to give and all was applied
+    events: int = 0
+    changes: int = 0
+    transactions: int = 0
+    batches: int = 0
+    retries: int = 0
+    reconnects: int = 0
+    doubts: int = 0
+    lag_bytes: int | None = None
+    rate: float = 0.0
+
+    def lag_s(self, now: float) -> float | None:
+        """Seconds that the target is behind: none when all that was written a second ago is in."""
+        if now - self.caught_up_at < 1:
+            return 0.0
+        return max(0.0, now - self.source_time) if self.source_time else None
+
+
+@dataclass(frozen=True)
+class Halt:
+    """Somebody wants us to stand still: at `position`, or at the next boundary (None)."""
+
+    position: Position | None
+
+
+class Monitor(threading.Thread):
+    """Reads `control`, `halt` and `hold`, and writes `sync_status`. The follower looks at `wanted`, `halt` and
+    `resolved` between transactions. A target that is away for a while leaves them as they were."""
+
+    def __init__(self, config: Config, instance: str, progress: Progress):
+        super().__init__(daemon=True, name="monitor")
+        self._config, self._instance, self._progress = config, instance, progress
+        self._ended = threading.Event()
+        self._names = (config.name, instance)
+        self._reached: tuple[bool, Position] = (False, {})
+        self.failed: Exception | None = None
+        self.wanted = "run"
+        self.halt: Halt | None = None
+        self.resolved: set[str] = set()  # held targets that the operator has decided about
+
+    def reached(self, position: Position | None) -> None:
+        """Says that the follower stands at a position with everything before it applied; None: it goes on."""
+        self._reached = (position is not None, position or {})
+
+    def run(self) -> None:
+        try:
+            self._watch()
+        except Exception as error:  # whoever follows must not go on unheard and unseen
+            self.failed = error
+
+    def _watch(self) -> None:
+        session: Session | None = None
+        source: Session | None = None
+        said = measured = 0.0
+        changes = 0
+        while not self._ended.wait(_POLL_S):
+            try:
+                session = session or Session(self._config.target)
+                self._hear(session)
+                now = monotonic()
+                if now - measured >= _MEASURE_S:
+                    source = source or Session(self._config.source(self._instance))
+                    self._progress.lag_bytes = _bytes_behind(source, self._instance, self._progress.position)
+                    self._progress.rate = (self._progress.changes - changes) / (now - measured) if measured else 0.0
+                    measured, changes = now, self._progress.changes
+                if now - said >= _SAY_S:
+                    self.say(session)
+                    said = now
+            except (ConnectionLost, TryAgain) as error:
+                log.debug("%s: monitor: %s", self._instance, error)
+                for broken in (session, source):
+                    if broken is not None:
+                        broken.close()
+                session = source = None
+        if source is not None:
+            source.close()
+        with suppress(ServerError), session or Session(self._config.target) as last:
+            self.say(last)
+
+    def _hear(self, session: Session) -> None:
+        name, instance = self._names
+        self.wanted = session.value("SELECT wanted FROM migrate_meta.control WHERE migration = %s", [name]) or "run"
+        rows = session.query(
+            "SELECT position FROM migrate_meta.halt WHERE migration = %s AND instance = %s AND `until` > NOW(6)",
+            self._names,
+        )
+        self.halt = Halt(json.loads(rows[0][0]) if rows[0][0] else None) if rows else None
+        self.resolved = {
+            target
+            for (target,) in session.query(
+                "SELECT target FROM migrate_meta.hold WHERE migration = %s AND instance = %s AND resolution IS NOT "
+                "NULL",
+                self._names,
+            )
+        }
+        stands, position = self._reached
+        if stands and rows:
+            # Only for what was asked when we stopped: a position that was set since then is yet to be reached.
+            wanted = rows[0][0]
+            session.execute(
+                "UPDATE migrate_meta.halt SET reached_at = NOW(6), reached = %s WHERE migration = %s AND instance = %s "
+                f"AND reached_at IS NULL AND position {'IS NULL' if wanted is None else 'IS NOT NULL'}",
+                (json.dumps(position), name, instance),
+            )
+
+    def say(self, session: Session) -> None:
+        """Writes the status now."""
+        now = time()
+        state: dict[str, Any] = {**vars(self._progress), "lag_s": self._progress.lag_s(now), "said_at": now}
+        session.execute(
+            "INSERT INTO migrate_meta.sync_status (migration, instance, heartbeat, state) VALUES (%s, %s, NOW(6), %s) "
+            "ON DUPLICATE KEY UPDATE heartbeat = VALUES(heartbeat), state = VALUES(state)",
+            (*self._names, json.dumps(state)),
+        )
+
+    def end(self) -> None:
+        self._ended.set()
+        self.join(timeout=10)
+
+
+def _bytes_behind(source: Session, instance: str, position: Position) -> int | None:
+    """How much binlog the server has after a position; None if that can't be told (it is of another server)."""
+    now = capture(source, instance)
+    if not position or position.get("server_uuid") != now["server_uuid"]:
+        return None
+    first, last = file_number(position["file"]), file_number(now["file"])
+    sizes = {file_number(str(row[0])): int(row[1]) for row in source.query("SHOW BINARY LOGS")}
+    whole = sum(size for number, size in sizes.items() if first <= number < last)
+    return max(0, whole + int(now["offset"]) - int(position["offset"]))

@@ -1,0 +1,333 @@
+"""One way through a binlog: from the stream, through batches, into the target."""
+
+from __future__ import annotations
+
+import logging
+from time import monotonic, time
+from typing import Any
+from zlib import crc32
+
+from migrate.config import Config
+from migrate.copy.rowformat import RowRefused
+from migrate.db import connect, stop, wait
+from migrate.errors import ConnectionLost, Interrupted
+from migrate.faults import fault_point
+from migrate.model import Shard, Target
+from migrate.position import Position, reached
+from migrate.state import State
+from migrate.sync.appliers import MOVE_S, Appliers
+from migrate.sync.batch import Batch, Doubt, Layout
+from migrate.sync.change import Change
+from migrate.sync.elsewhere import Elsewhere
+from migrate.sync.evolve import Apply, Hold
+from migrate.sync.marks import Marks
+from migrate.sync.monitor import Monitor, Progress
+from migrate.sync.resolution import Held
+from migrate.sync.router import ECHO, Router
+from migrate.sync.stream import BEGIN, COMMIT, DELETE, HEARTBEAT, IDLE, INSERT, ROWS, STATEMENT, Stream
+
+log = logging.getLogger("migrate")
+
+# More changes merge better: an account that is posted to ten times is written once. More bytes than this would be
+# felt as memory here, and as a long transaction there.
+_CHANGES = 30_000
+_BYTES = 24 << 20
+_NEAR_S = 5.0  # closer to the source than this, what has come is applied as soon as the appliers are free
+_SLOW_S = 5.0  # a batch that takes the target longer than this is followed by smaller ones
+
+
+class Passage:
+    """One way through the binlog: of an instance, from its marks on; or of a table that was held, up to `end`."""
+
+    def __init__(
+        self, config: Config, instance: str, router: Router, marks: Marks, monitor: Monitor, progress: Progress,
+        *, end: Position | None = None, held: Held | None = None,
+    ):  # fmt: skip
+        self._config, self._instance, self._router, self._marks = config, instance, router, marks
+        self._monitor, self._progress, self._end, self._held = monitor, progress, end, held
+        self._overwrite = held is not None and held.resolution == "overwrite"
+        self._appliers = Appliers(config, instance, marks, Elsewhere(config, router))
+        self._limit = _CHANGES
+        self._flying: tuple[Batch, float] | None = None
+        self._ordinal = self._inside = 0  # row events of the transaction under way: seen, and in already
+
+    def run(self) -> str:
+        """Applies until something else is to be done; gives what: end, stop, pause, resolve or held.
+
+        ConnectionLost if the source went away; run it again then.
+        """
+        try:
+            with connect(self._config.target, patience_s=self._config.run.patience_s) as session:
+                marks = self._marks.read(session)
+                self._consistent = State(self._config.name, session).consistent()[self._instance]
+            self._appliers.resume([m.seq for m in marks])
+            behind, ahead = min(marks, key=lambda m: m.seq), max(marks, key=lambda m: m.seq)
+            # Parts that were lost between the commits of the others: their batch is assembled again, exactly.
+            self._redo = ahead if ahead.seq > behind.seq else None
+            self._redo_parts = [p for p, m in enumerate(marks) if m.seq < ahead.seq]
+            self._inside = behind.inside
+            self._progress.position, self._progress.source_time = behind.position, behind.source_time
+            self._stream = Stream(
+                self._config.source(self._instance), behind.position, self._router.wanted, server_id=self._server_id()
+            )
+            try:
+                self._batch = self._new_batch()
+                return self._follow()
+            finally:
+                self._stream.close()
+        finally:
+            self._appliers.close()
+
+    def _server_id(self) -> int:
+        """One of its own for every migration, instance and table held; far above what people choose."""
+        name = f"{self._config.name}/{self._instance}/{self._marks.held or ''}"
+        return 0x7000_0000 | crc32(name.encode()) & 0x0FFF_FFFF
+
+    def _new_batch(self) -> Batch:
+        at = self._stream.position()
+        fuzzy = self._overwrite or not reached(at, self._consistent)
+        inside = max(self._ordinal, self._inside)
+        return Batch(fuzzy, start=at, start_inside=inside, position=at, inside=inside)
+
+    def _follow(self) -> str:
+        within = skip = False
+        if reason := self._boundary():
+            return reason
+        for item in self._stream:
+            kind = item[0]
+            if kind == ROWS:
+                self._ordinal += 1
+                if self._ordinal == 1:
+                    skip = (item[2].schema, item[2].table) == ECHO
+                if skip or self._ordinal <= self._inside:
+                    continue
+                self._rows(item)
+                self._within()
+            elif kind == BEGIN:
+                within, skip = True, False
+                fault_point("inside_transaction")
+            elif kind == COMMIT:
+                within = False
+                self._ordinal = self._inside = 0
+                batch = self._batch
+                batch.transactions += 1
+                batch.source_time = item[4]
+                if reason := self._boundary():
+                    return reason
+            elif kind == STATEMENT:
+                if not skip and self._ordinal >= self._inside and self._redo is None:
+                    self._statement(item)
+            elif kind in (IDLE, HEARTBEAT) and not within and (reason := self._idle()):
+                return reason
+        raise ConnectionLost(2013, "the stream of the binlog ended", str(self._config.source(self._instance)))
+
+    def _rows(self, item: tuple[Any, ...]) -> None:
+        _, op, table_map, data, start, end, used_before, used_after = item
+        layout: Layout | None = table_map.decoder
+        batch = self._batch
+        try:
+            if layout is None or not layout.valid:
+                layout = self._router.layout(table_map)
+                if layout is None:
+                    return
+                table_map.decoder = layout
+            if batch.doubts and layout.target in batch.doubts:
+                return
+            if used_before is not None or used_after is not None:
+                layout.require_full(used_before, used_after)
+            if op == INSERT:
+                batch.insert(layout, layout.decoder.images(data, start, end))
+            elif op == DELETE:
+                batch.delete(layout, layout.decoder.images(data, start, end))
+            else:
+                batch.update(layout, layout.decoder.pairs(data, start, end))
+            batch.bytes += end - start
+        except Doubt as doubt:
+            self._doubt(doubt.target, doubt.reason)
+        except RowRefused as refused:  # only a layout refuses rows
+            assert layout is not None
+            self._doubt(layout.target, str(refused))
+
+    def _within(self) -> None:
+        """In a transaction that is too large for a batch: what of it has come is applied."""
+        batch, redo = self._batch, self._redo
+        if redo is None:
+            if batch.changes < self._limit and batch.bytes < _BYTES:
+                return
+        elif self._ordinal != redo.inside or not reached(self._stream.position(), redo.position):
+            return
+        self._flush()
+
+    def _statement(self, item: tuple[Any, ...]) -> None:
+        """DDL, or rows logged as text: what came before is applied first, and the statement is alone in its batch."""
+        _, schema, sql, sql_mode = item
+        changes = self._router.changes(schema, sql, sql_mode)
+        if not changes:
+            return
+        self._flush(now=True)
+        self._land()
+        for change, shard, target in changes:
+            if not self._router.passes(target) or target in self._batch.doubts:
+                continue
+            if target is None or self._agreed(change, shard, target):
+                self._router.take(change, shard, target, self._batch)
+
+    def _agreed(self, change: Change, shard: Shard, target: Target) -> bool:
+        """Brings the target where the change wants it. False if the table is held for it."""
+        while True:
+            decision = self._router.decide(change, shard, target)
+            if isinstance(decision, Apply):
+                self._router.run_on_target(decision.statements[0])
+                self._journal("ddl applied", target, change, shard, applied=decision.statements[0], why=decision.why)
+                continue
+            held, self._held = self._held, None
+            if isinstance(decision, Hold) and held is not None and held.statement == change.statement:
+                if held.resolution == "replace" and held.replacement:
+                    self._router.run_on_target(held.replacement)
+                if held.resolution in ("skip", "replace"):
+                    self._journal(f"ddl: {held.resolution}", target, change, shard, applied=held.replacement)
+                    return True
+            if isinstance(decision, Hold):
+                self._doubt(target, f"{decision.reason} {decision.remedy}".strip(), change.statement)
+                return False
+            return True
+
+    def _journal(self, event: str, target: Target, change: Change, shard: Shard, **detail: Any) -> None:
+        State.settled(
+            self._config,
+            lambda state: state.journal(
+                event, target=str(target), shard=str(shard), statement=change.statement, **detail
+            ),
+        )
+
+    def _doubt(self, target: Target, reason: str, statement: str | None = None) -> None:
+        log.warning("%s: %s is held: %s", self._instance, target, reason)
+        self._batch.hold(target, reason, statement)
+
+    def _boundary(self) -> str | None:
+        """Between two transactions: applies what is due, and listens. Gives a reason to leave the stream."""
+        batch = self._batch
+        if self._redo is not None:
+            if self._redo.inside or not reached(self._stream.position(), self._redo.position):
+                return None
+            self._flush()
+        elif batch.definitions or batch.doubts:
+            self._flush(now=True)
+            self._land()
+        elif self._due(batch):
+            self._flush()
+        return self._asked()
+
+    def _due(self, batch: Batch) -> bool:
+        if batch.changes >= self._limit or batch.bytes >= _BYTES:
+            return True
+        if batch.fuzzy and not self._overwrite and reached(self._stream.position(), self._consistent):
+            return True
+        return batch.transactions > 0 and self._appliers.free and time() - batch.source_time < _NEAR_S
+
+    def _idle(self) -> str | None:
+        """Nothing more has come: applies what has."""
+        if self._redo is None:
+            if self._batch.transactions:
+                self._flush()
+            elif self._appliers.free:
+                self._land()
+                self._progress.caught_up_at = time()
+                self._progress.position = self._stream.position()
+                self._progress.state = "following"
+        return self._asked()
+
+    def _asked(self) -> str | None:
+        if stop.is_set():
+            raise Interrupted("stopped on request")
+        if self._redo is not None:
+            return None
+        monitor = self._monitor
+        if monitor.failed is not None:
+            raise monitor.failed
+        reason = None
+        if self._end is not None and reached(self._stream.position(), self._end):
+            reason = "end"
+        elif monitor.wanted != "run":
+            reason = monitor.wanted
+        elif self._marks.held is not None:
+            reason = "held" if self._marks.held in self._router.held else None
+        elif monitor.resolved:
+            reason = "resolve"
+        elif monitor.halt is not None:
+            self._stand()
+        if reason is not None:
+            if reason != "stop" or not self._batch.doubled:  # what isn't applied is read again next time
+                self._flush(now=True)
+            self._land()
+        return reason
+
+    def _stand(self) -> None:
+        """Stands still as long as somebody wants it, once we are where he wants us."""
+
+        def wanted_here() -> bool:
+            halt = self._monitor.halt
+            return halt is not None and (halt.position is None or reached(self._stream.position(), halt.position))
+
+        if not wanted_here():
+            return
+        self._flush()
+        self._land()
+        if self._batch.doubled:
+            return
+        self._progress.state = "halted"
+        self._monitor.reached(self._stream.position())
+        while wanted_here() and self._monitor.wanted == "run":
+            wait(0.02)
+        self._monitor.reached(None)
+        self._progress.state = "following"
+
+    def _flush(self, *, now: bool = False) -> None:
+        """Hands the batch to the appliers, when they have done with the one before, and begins another.
+
+        Not while a row is on two shards, unless it must be `now`: it may be about to leave one of them.
+        """
+        batch = self._batch
+        if batch.doubled and self._redo is None:
+            if not now and monotonic() - batch.doubled_at < MOVE_S:
+                return
+            for (target, _), (layout, image) in list(batch.doubled.items()):
+                self._doubt(target, layout.twice(batch, image))
+        self._land()
+        if not (batch.transactions or batch.changes or batch.doubts or self._redo):
+            self._batch = self._new_batch()
+            return
+        batch.position, batch.inside = self._stream.position(), self._ordinal
+        parts = self._redo_parts if self._redo else None
+        self._redo = None
+        self._appliers.submit(batch, parts)
+        self._flying = (batch, monotonic())
+        self._batch = self._new_batch()
+
+    def _land(self) -> None:
+        """Until the batch under way is in; what it brought to light is taken into account."""
+        if self._flying is None:
+            return
+        batch, begun = self._flying
+        self._progress.reason = self._appliers.reason
+        self._appliers.wait()
+        self._flying = None
+        for target in batch.doubts:
+            self._router.hold(target)
+            self._batch.forget(target)
+        self._tell(batch, monotonic() - begun)
+
+    def _tell(self, batch: Batch, seconds: float) -> None:
+        told = self._progress
+        told.state, told.reason = "following", ""
+        told.batches += 1
+        told.changes += batch.changes
+        told.transactions += batch.transactions
+        told.retries = self._appliers.retries
+        told.doubts += len(batch.doubts)
+        told.position, told.source_time = batch.position, batch.source_time or told.source_time
+        if seconds > _SLOW_S:
+            self._limit = max(1000, self._limit // 2)
+            told.reason = f"the target took {seconds:.1f} s for a batch; the next are of {self._limit:,} changes"
+        elif self._limit < _CHANGES and seconds < _SLOW_S / 4:
+            self._limit = min(_CHANGES, self._limit * 2)

@@ -1,0 +1,181 @@
+"""Where the tables of one instance go, and how their rows look, at the position of its stream."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+
+from migrate.catalog import SYSTEM_SCHEMAS, read_catalog
+from migrate.config import Config
+from migrate.db import connect
+from migrate.errors import MigrateError, NoGo
+from migrate.model import MergedTable, Shard, ShardTable, TableDef, Target
+from migrate.routes import resolve
+from migrate.state import State
+from migrate.sync.batch import Batch, Doubt, Layout
+from migrate.sync.change import Change
+from migrate.sync.dialect import read_dialect
+from migrate.sync.evolve import Apply, Hold, Pass, decide
+from migrate.sync.history import History
+from migrate.sync.image import RowDecoder
+from migrate.sync.shadow import shadow_of
+from migrate.sync.tablemap import TableMap
+
+log = logging.getLogger("migrate")
+
+# The reverse applier writes here first in each of its transactions on a shard: what came from the target must not go
+# back to it.
+ECHO = ("migrate_outbox", "applied")
+
+
+class Router:
+    """Layouts of the rows that flow, and what statements mean for them. `only` lets one target table through, else
+    all but the `held` ones pass."""
+
+    def __init__(self, config: Config, instance: str, only: Target | None = None):
+        self.config, self.instance, self._only = config, instance, only
+        self.held: set[Target] = set()
+        self._layouts: list[Layout] = []
+        with connect(config.source(instance), patience_s=config.run.patience_s) as source:
+            dialect = read_dialect(source)
+        known = State.settled(config, State.definitions)
+        mine = {(s.schema, s.table): d for s, d in known.items() if s.instance == instance}
+        self.history = History(instance, mine, dialect)
+        self._merged = {t.target: t for t in self._resolved(known)}
+        self._targets = {m.shard: t.target for t in self._merged.values() for m in t.shards}
+
+    def _resolved(self, known: dict[Shard, TableDef]) -> tuple[MergedTable, ...]:
+        tables = [ShardTable(shard, definition) for shard, definition in known.items() if self._routed(shard)]
+        return resolve(self.config, tables).tables
+
+    def _routed(self, shard: Shard) -> bool:
+        return any(r.matches(shard.schema, shard.table) for r in self.config.routes)
+
+    def wanted(self, schema: str, table: str) -> bool:
+        """Whether the stream must give the rows of that table."""
+        if (schema, table) == ECHO:
+            return True
+        if schema in SYSTEM_SCHEMAS or any(i.matches(schema, table) for i in self.config.ignores):
+            return False
+        return Shard(self.instance, schema, table) in self._targets or not self._shadow(schema, table)
+
+    def _shadow(self, schema: str, table: str) -> bool:
+        return (
+            shadow_of(table, [s.table for s in self._targets if (s.instance, s.schema) == (self.instance, schema)])
+            is not None
+        )
+
+    def layout(self, table_map: TableMap) -> Layout | None:
+        """How the rows of a table map look; None if they aren't let through. MigrateError if the table isn't known."""
+        if (table_map.schema, table_map.table) == ECHO:
+            return None
+        shard = Shard(self.instance, table_map.schema, table_map.table)
+        target = self._targets.get(shard) or self._target_of(shard)
+        if target is None:
+            raise NoGo(
+                f"{shard} has rows, but is neither routed nor ignored: add a [[route]] or an [[ignore]] for it, then "
+                "start sync again"
+            )
+        if target in self.held or self._only not in (None, target):
+            return None
+        definition = self.history.definition(shard.schema, shard.table)
+        if definition is None:
+            raise MigrateError(f"{shard}: its definition at this position isn't known; copy {target} anew")
+        if definition.key is None:
+            raise Doubt(
+                target,
+                f"{shard} has neither a primary key nor a unique one without NULL: which row a change means can't be "
+                "told; give the table a key, or copy it again when nothing writes it",
+            )
+        merged = self._merged[target]
+        try:
+            decoder = RowDecoder(shard, definition, table_map, merged.remap(shard))
+        except MigrateError as error:
+            raise Doubt(target, str(error)) from None
+        layout = Layout(shard, merged, definition, decoder)
+        self._layouts.append(layout)
+        return layout
+
+    def forget(self) -> None:
+        """Ends the validity of all layouts: a definition has changed, or which tables are let through."""
+        for layout in self._layouts:
+            layout.valid = False
+        self._layouts.clear()
+
+    def hold(self, target: Target) -> None:
+        """Lets no change of the table through from here on."""
+        self.held.add(target)
+        self.forget()
+
+    def changes(self, schema: str, sql: str, sql_mode: int) -> list[tuple[Change, Shard, Target | None]]:
+        """What a statement does to tables of ours, each with the shard and the target that it concerns; a table that
+        no target takes (a shadow of an online schema change, say) is followed for its definition alone."""
+        found = []
+        for change in self.history.read(schema, sql, sql_mode):
+            names = [(change.schema, change.table)] + ([change.renamed_to] if change.renamed_to else [])
+            for name in names:
+                shard = Shard(self.instance, *name)
+                if self._routed(shard):
+                    target = self._targets.get(shard) or self._target_of(shard)
+                    found.append((change, shard, target))
+                    break
+            else:
+                if any(self._followed(*name) for name in names):
+                    found.append((change, Shard(self.instance, change.schema, change.table), None))
+        return found
+
+    def _followed(self, schema: str, table: str) -> bool:
+        if schema in SYSTEM_SCHEMAS or any(i.matches(schema, table) for i in self.config.ignores):
+            return False
+        return any(s.schema == schema and s.instance == self.instance for s in self._targets)
+
+    def _target_of(self, shard: Shard) -> Target | None:
+        route = next((r for r in self.config.routes if r.matches(shard.schema, shard.table)), None)
+        return None if route is None else Target(*route.target.split("."))
+
+    def passes(self, target: Target | None) -> bool:
+        """Whether changes of that target are let through here."""
+        return target is None or (target not in self.held and self._only in (None, target))
+
+    def decide(self, change: Change, shard: Shard, target: Target) -> Pass | Apply | Hold:
+        """What the change means for the target table, as it is now."""
+        merged = self._fresh(target)
+        return decide(change, shard, merged, self._on_target(target))
+
+    def _fresh(self, target: Target) -> MergedTable:
+        """The merged table, its shards as they are defined now at their own instances' positions."""
+        known = State.settled(self.config, State.definitions)
+        merged = self._merged[target]
+        return replace(
+            merged,
+            shards=tuple(ShardTable(m.shard, known.get(m.shard, m.definition)) for m in merged.shards),
+        )
+
+    def _on_target(self, target: Target) -> TableDef | None:
+        with connect(self.config.target, patience_s=self.config.run.patience_s) as session:
+            catalog = read_catalog(session, "target", [target.schema])
+        return next((t.definition for t in catalog if t.shard.table.lower() == target.table.lower()), None)
+
+    def run_on_target(self, statement: str) -> None:
+        """Runs a DDL statement on the target."""
+        with connect(self.config.target, patience_s=self.config.run.patience_s) as session:
+            session.execute(statement)
+
+    def take(self, change: Change, shard: Shard, target: Target | None, batch: Batch) -> None:
+        """From here on the change is in force; the batch will record it."""
+        self.history.apply(change)
+        names = {(change.schema, change.table)} | ({change.renamed_to} if change.renamed_to else set())
+        for name in names:
+            batch.definitions[name] = self.history.definition(*name)
+        if target is not None and target in self._merged and shard not in self._targets:
+            definition = self.history.definition(shard.schema, shard.table)
+            if definition is not None:
+                merged = self._merged[target]
+                self._merged[target] = replace(merged, shards=(*merged.shards, ShardTable(shard, definition)))
+                self._targets[shard] = target
+        self.forget()
+
+    def others(self, shard: Shard, target: Target) -> Iterator[Shard]:
+        """The other shards of a target table."""
+        return (m.shard for m in self._merged[target].shards if m.shard != shard)

@@ -63,7 +63,7 @@ class TableMap:
         return True
 
 
-_NUMERIC = frozenset({1, 2, 3, 4, 5, 8, 9, 246})
+_NUMERIC = frozenset({1, 2, 3, 4, 5, 8, 9, 13, 246})  # YEAR too
 _ONE_BYTE = frozenset({4, 5, 17, 18, 19, 242, 245, 249, 250, 251, 252, 255})
 _LITTLE = frozenset({15, 16})
 _BIG = frozenset({246, 247, 248, 253, 254})

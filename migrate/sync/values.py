@@ -6,6 +6,7 @@ import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import lru_cache, partial
 from typing import Any
 
@@ -163,14 +164,24 @@ def _int24(value: bytes, signed: bool) -> int:
 
 
 def _float(pack: struct.Struct, value: bytes) -> bytes:
+    """As TiDB writes a double: all digits, with an exponent from 1e15 on, and below 1e-15."""
     (number,) = pack.unpack(value)
-    if number == 0 and value[-1] & 0x80:
-        raise ValueError("it is a negative zero, the target would store 0")
-    return repr(number).encode()
+    if number == 0:
+        if value[-1] & 0x80:
+            raise ValueError("it is a negative zero, the target would store 0")
+        return b"0"
+    shown = repr(number)
+    if not 1e-15 <= abs(number) < 1e15:
+        digits = Decimal(shown).normalize()
+        return f"{digits:e}".replace("e+", "e").encode()
+    return (f"{Decimal(shown):f}" if "e" in shown else shown.removesuffix(".0")).encode()
 
 
 def _same_float(pack: struct.Struct, value: bytes, text: bytes) -> bool:
-    return pack.pack(float(text)) == value
+    if pack.pack(float(text)) == value:
+        return True
+    # A FLOAT's own text has six digits where it has an exponent.
+    return pack.size == 4 and b"e" in text and b"%.5e" % float(text) == b"%.5e" % pack.unpack(value)
 
 
 def _year(value: int) -> bytes:

@@ -21,7 +21,10 @@ limit_option = click.option(
     "--limit", type=click.IntRange(1), default=LIMIT, show_default=True, help="Most mismatches to name per table."
 )
 live_option = click.option(
-    "--live", is_flag=True, help="Both sides are being written: young vouchers may miss a leg for in_transit_s seconds."
+    "--live", is_flag=True, help="Money moves, though sync doesn't run: young vouchers may miss a leg."
+)
+anew_option = click.option(
+    "--anew", is_flag=True, help="Prove everything now, what a killed run had proven in the last hours too."
 )
 
 
@@ -54,22 +57,29 @@ def counts(config: Config, tables: tuple[str, ...], workers: int | None, as_json
 
 @main.command()
 @strong_option
+@anew_option
 @table_option
 @workers_option
 @json_option
 @with_config
-def checksum(config: Config, strong: bool, tables: tuple[str, ...], workers: int | None, as_json: bool) -> None:
-    """Digests of all rows of every table on both sides.
+def checksum(
+    config: Config, strong: bool, anew: bool, tables: tuple[str, ...], workers: int | None, as_json: bool
+) -> None:
+    """Digests of all rows of every table on both sides, and the control totals of the pack's ledger, in one pass.
+
+    Killed, the same command goes on where it was.
 
     Example: verify -c payment.toml checksum --strong
     """
-    _finish(verify_checksum(config, strong=strong, tables=tables, workers=workers, progress=True), as_json)
+    result = verify_checksum(config, strong=strong, tables=tables, workers=workers, progress=True, resume=not anew)
+    _finish(result, as_json)
 
 
 @main.command()
 @click.option("--full", is_flag=True, help="Compare every table bucket by bucket, even where its digest agrees.")
 @limit_option
 @strong_option
+@anew_option
 @table_option
 @workers_option
 @json_option
@@ -79,6 +89,7 @@ def rows(
     full: bool,
     limit: int,
     strong: bool,
+    anew: bool,
     tables: tuple[str, ...],
     workers: int | None,
     as_json: bool,
@@ -87,7 +98,9 @@ def rows(
 
     Example: verify -c payment.toml rows --table payment.account_entry
     """
-    result = verify_rows(config, full=full, strong=strong, limit=limit, tables=tables, workers=workers, progress=True)
+    result = verify_rows(
+        config, full=full, strong=strong, limit=limit, tables=tables, workers=workers, progress=True, resume=not anew
+    )
     _finish(result, as_json)
 
 
@@ -107,17 +120,21 @@ def balances(config: Config, live: bool, limit: int, workers: int | None, as_jso
 
 @main.command(name="all")
 @strong_option
+@anew_option
 @live_option
 @limit_option
 @workers_option
 @json_option
 @with_config
-def everything(config: Config, strong: bool, live: bool, limit: int, workers: int | None, as_json: bool) -> None:
+def everything(
+    config: Config, strong: bool, anew: bool, live: bool, limit: int, workers: int | None, as_json: bool
+) -> None:
     """Counts, digests, the rows of what differs, and balances.
 
     Example: verify -c payment.toml all --strong
     """
-    _finish(verify_all(config, strong=strong, live=live, limit=limit, workers=workers, progress=True), as_json)
+    result = verify_all(config, strong=strong, live=live, limit=limit, workers=workers, progress=True, resume=not anew)
+    _finish(result, as_json)
 
 
 if __name__ == "__main__":

@@ -90,10 +90,12 @@ def prove_parts(cuts: Cuts, parts: Sequence[Part], strong: bool, resume: Resume 
     while todo:
         record = cuts.fresh()
         running: deque[tuple[Part, Scan[Tally]]] = deque()
+        begun = False  # a cut proves one part at least
         try:
             while todo or running:
-                while todo and len(running) < cuts.readers.threads and not cuts.pausing:
+                while todo and len(running) < cuts.readers.threads and (not begun or not cuts.pausing):
                     running.append((todo[0], _start(cuts.readers, todo.popleft(), strong)))
+                    begun = True
                 if not running:
                     break
                 part, scanned = running[0]

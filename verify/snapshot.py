@@ -107,6 +107,8 @@ def _locked(endpoint: Endpoint, shards: Sequence[Shard], bound_s: float) -> Iter
             yield locker
             locker.execute("UNLOCK TABLES")
         except (TryAgain, ConnectionLost) as error:
+            timer.cancel()
+            timer.join()  # it may be using the killer
             raise Busy(f"{endpoint}: no lock on {len(shards)} tables within {bound_s:g} s{_why(killer)}") from error
         except AccessDenied as error:
             names = ", ".join(sorted({f"`{s.schema}`" for s in shards}))

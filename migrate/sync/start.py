@@ -10,7 +10,7 @@ from migrate.position import Position, file_number, server_uuid
 from migrate.sync.gtid import GtidSet
 from migrate.sync.wire import Wire
 
-_NOT_BINLOGGING, _NOT_AN_EVENT = 1381, 1220
+_NOT_BINLOGGING = 1381
 _LARGEST_OFFSET = 0xFFFFFFFF
 _SETTLE_S = 15.0  # what a committed transaction may take from the binlog into gtid_executed, with semi-sync
 _AGAIN = "copy again from a new position: give the migration another name and start with an empty target"
@@ -62,13 +62,8 @@ def _by_place(wire: Wire, start: Position, gtids: GtidSet, size: int) -> bool:
             )
         wire.dump_gtids(gtids.encode())
         return False
-    if offset < size:
-        try:
-            wire.query("SHOW BINLOG EVENTS IN %s FROM %s LIMIT 1", (start["file"], offset))
-        except ServerError as error:
-            if error.number != _NOT_AN_EVENT:
-                raise
-            raise _reset(wire, start, "no event begins there") from None
+    if offset < size and not wire.event_begins(start["file"], offset):
+        raise _reset(wire, start, "no event begins there")
     wire.dump(start["file"], offset)
     return True
 

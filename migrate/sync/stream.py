@@ -294,8 +294,8 @@ class Stream:
     def _refuse_undone(self, what: str) -> None:
         if self._touched:
             raise self._refusal(
-                f"{what} after it changed routed tables, and stands in the binlog all the same (a table without "
-                "transactions took part)",
+                f"{what} after it changed routed tables, and stands in the binlog all the same (a temporary "
+                "table, or one without transactions, took part)",
                 "what of it holds can't be told; copy again from behind it",
             )
 

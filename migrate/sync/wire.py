@@ -15,7 +15,7 @@ from zlib import crc32
 from migrate import db
 from migrate.config import Endpoint
 from migrate.db import Session
-from migrate.errors import ConnectionLost, Interrupted, MigrateError, classify
+from migrate.errors import ConnectionLost, Interrupted, MigrateError, ServerError, classify
 from migrate.sync.events import ARTIFICIAL_FLAG, FORMAT_DESCRIPTION, ROTATE, Event, format_description
 
 _COM_BINLOG_DUMP, _COM_BINLOG_DUMP_GTID = 0x12, 0x1E
@@ -26,7 +26,7 @@ _CHECKED = 0x2144DF1C  # the CRC32 of anything that is followed by its own CRC32
 _RECEIVE = 1 << 18
 _QUIET_HEARTBEATS = 10
 _FIRST_WAIT_MS, _LATER_WAIT_MS = 3, 50
-_LOST = 2013
+_LOST, _NOT_AN_EVENT = 2013, 1220
 
 
 class Wire(Session):
@@ -55,6 +55,18 @@ class Wire(Session):
         settings = [f"@{side}_{name} = {value}" for side in ("master", "source") for name, value in values.items()]
         settings += [f"@{side}_uuid = '{ourselves}'" for side in ("slave", "replica")]
         self.execute(f"SET {', '.join(settings)}, @mariadb_slave_capability = 4")
+
+    def event_begins(self, file: str, offset: int) -> bool:
+        """Whether an event of that file begins at the offset."""
+        self._connection.use_unicode = False  # the event may be a statement in any charset
+        try:
+            return bool(self.query("SHOW BINLOG EVENTS IN %s FROM %s LIMIT 1", (file, offset)))
+        except ServerError as error:
+            if error.number != _NOT_AN_EVENT:
+                raise
+            return False
+        finally:
+            self._connection.use_unicode = True
 
     def dump(self, file: str, offset: int, *, blocking: bool = True) -> None:
         """Asks for the events from that place on: all that will come, or all that are there now."""

@@ -93,14 +93,15 @@ def _left_behind(table: MergedTable) -> list[str]:
 
 
 def _render(target: Target, table: TableDef) -> str:
-    lines = [_column(c) for c in table.columns]
-    lines += [_index(i) for i in table.indexes]
-    comment = f" COMMENT={_text(table.comment)}" if table.comment else ""
+    lines = [column_sql(c) for c in table.columns]
+    lines += [index_sql(i) for i in table.indexes]
+    comment = f" COMMENT={text_sql(table.comment)}" if table.comment else ""
     body = ",\n  ".join(lines)
     return f"CREATE TABLE {target.sql} (\n  {body}\n) DEFAULT CHARSET=utf8mb4 COLLATE={table.collation}{comment}"
 
 
-def _column(column: Column) -> str:
+def column_sql(column: Column) -> str:
+    """A column of the target as CREATE and ALTER TABLE have it."""
     words = [quote(column.name), column.full_type]
     if column.collation and column.type in TEXTS:
         words.append(f"CHARACTER SET utf8mb4 COLLATE {column.collation}")
@@ -114,22 +115,24 @@ def _column(column: Column) -> str:
     if column.auto_increment:
         words.append("AUTO_INCREMENT")
     if column.comment:
-        words.append(f"COMMENT {_text(column.comment)}")
+        words.append(f"COMMENT {text_sql(column.comment)}")
     return " ".join(words)
 
 
 def _default(column: Column, default: str) -> str:
     if column.default_is_expression:
         return default if default.startswith("CURRENT_TIMESTAMP") else f"({default})"
-    return default if column.type == "bit" else _text(default)
+    return default if column.type == "bit" else text_sql(default)
 
 
-def _index(index: Index) -> str:
+def index_sql(index: Index) -> str:
+    """An index of the target as CREATE and ALTER TABLE have it."""
     parts = ", ".join(quote(str(c)) + (f"({p})" if p else "") for c, p in index.parts)
     if index.primary:  # clustered: a row lies at its key, and a key range is one scan, which chunks and digests are
         return f"PRIMARY KEY ({parts}) /*T![clustered_index] CLUSTERED */"
     return f"{'UNIQUE KEY' if index.unique else 'KEY'} {quote(index.name)} ({parts})"
 
 
-def _text(text: str) -> str:
+def text_sql(text: str) -> str:
+    """A comment or a default as a literal."""
     return "'" + text.replace("\\", "\\\\").replace("'", "''").replace("\0", "\\0") + "'"

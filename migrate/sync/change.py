@@ -15,8 +15,8 @@ class Change:
     """A table that a statement is about, as it stands before and after (None: it doesn't exist, or isn't known).
 
     `truncate` stands for rows that vanish without row events, `dml` for a statement that changes rows and was logged
-    as text, `unknown` for one that can't be read safely (`reason` says why): `after` is then `before`, which may be
-    wrong. `lost` are the columns of `before` whose values don't live on under their own name: dropped, renamed, or
+    as text, `unknown` for one that can't be read safely (`reason` says why): what the table is like after it isn't
+    known. `lost` are the columns of `before` whose values don't live on under their own name: dropped, renamed, or
     dropped and added anew. A `rename` has the new name in `renamed_to`.
     """
 

@@ -117,7 +117,7 @@ class Reader:
 
     def _unknown(self, names: Iterable[Name], reason: str) -> None:
         for name in names:
-            self._change("unknown", name, self._definition(name), reason=reason)
+            self._change("unknown", name, None, reason=reason)
 
     def _mentioned(self, cursor: Cursor) -> list[Name]:
         """The known tables that the text names."""
@@ -236,6 +236,11 @@ class Reader:
             raise Unreadable("the table's definition isn't known")
         database = self.tables.collation(name[0])
         after, lost = altered(before, actions, name[1], database, self.tables.dialect)
+        there = {c.name.lower() for c in after.columns}
+        if any(c.lower() in there for c in lost) and shadow_of(
+            name[1], (n[1] for n in self.tables.names() if n[1] != name[1])
+        ):
+            raise Unreadable("an online schema change drops a column and adds one of its name: its values are lost")
         if actions.lossy:
             self._change("truncate", name, after, lost=lost, reason=actions.lossy)
         elif actions != Actions(rename_to=actions.rename_to) or not actions.rename_to:

@@ -55,12 +55,12 @@ class History:
     def apply(self, change: Change) -> None:
         """Takes the change's outcome for what is in force from here on.
 
-        An `unknown` change leaves the definition as it was, which is likely wrong: read it from the server's
-        catalogue (of that position), and apply it as `replace(change, kind="alter", after=...)`.
+        After an `unknown` change the table's definition isn't known any more: read it from the server's catalogue as
+        of that position, and apply it as `replace(change, kind="alter", after=...)`.
         """
         key = self.dialect.name(change.schema, change.table)
-        if change.kind in ("rename", "drop"):
+        if change.kind in ("rename", "drop", "unknown"):
             self._known.pop(key, None)
-        name = change.renamed_to or (change.schema, change.table)
         if change.after is not None and change.kind != "unknown":
+            name = change.renamed_to or (change.schema, change.table)
             self._known[self.dialect.name(*name)] = (name, change.after)

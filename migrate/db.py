@@ -120,11 +120,13 @@ class Session:
         except _DRIVER as error:
             raise self._translated(error) from None
 
-    def stream(self, sql: str, args: Sequence[Any] = ()) -> Iterator[Row]:
-        """The rows one by one, unbuffered: memory doesn't grow with the result."""
+    def stream(self, sql: str, args: Sequence[Any] = (), names: list[str] | None = None) -> Iterator[Row]:
+        """The rows one by one, unbuffered: memory doesn't grow with the result. `names` gets the columns' names."""
         cursor = self._connection.cursor(SSCursor)
         try:
             cursor.execute(sql, args or None)
+            if names is not None:
+                names += [str(column[0]) for column in cursor.description or ()]
             while rows := cursor.fetchmany(1000):
                 yield from rows
         except _DRIVER as error:

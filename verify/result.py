@@ -11,6 +11,7 @@ from verify.controls import ControlTotal, Figures
 from verify.cut import CutRecord
 from verify.invariants import InvariantResult
 from verify.model import Mismatch, TableResult, Values
+from verify.price import AtRisk, at_risk
 
 _SHOWN = 50  # mismatches and offenders in the text; the JSON has all up to the limit
 
@@ -41,6 +42,11 @@ class Result:
         )
 
     @property
+    def at_risk(self) -> tuple[AtRisk, ...]:
+        """The money of the rows that differ, by table, class and currency."""
+        return at_risk(self.mismatches)
+
+    @property
     def more(self) -> bool:
         """There are more mismatches than the limit let in."""
         return any(t.more for t in self.tables)
@@ -53,6 +59,7 @@ class Result:
             "tables": [t.document() for t in self.tables],
             "mismatches": [m.document() for m in self.mismatches],
             "more": self.more,
+            "at_risk": [r.document() for r in self.at_risk],
             "digest": self.digest,
             "notes": list(self.notes),
             "seconds": round(self.seconds, 3),
@@ -77,6 +84,7 @@ class Result:
             lines += [f"  {_mismatch_line(m)}" for m in self.mismatches[:_SHOWN]]
             if len(self.mismatches) > _SHOWN:
                 lines.append(f"  .. and {len(self.mismatches) - _SHOWN:,} more; --json has them")
+            lines += _risk_text(self.at_risk)
         lines += ["", *(f"note: {note}" for note in self.notes)]
         verdict = "OK: both sides agree" if self.ok else "MISMATCH: the two sides do not agree"
         lines += [f"{verdict} ({self.command}, {self.seconds:.1f} s)", *self._next_step()]
@@ -92,6 +100,13 @@ class Result:
         if self.command == "balances":
             return ["next: `verify rows` names the rows behind it"]
         return ["next: don't cut over; find out who wrote these rows on the target, and mend them before you go on"]
+
+
+def _risk_text(found: tuple[AtRisk, ...]) -> list[str]:
+    if not found:
+        return []
+    lines = ["", "money at risk:"]
+    return lines + [f"  {r.target}  {r.kind}: {r.amount:,f} {r.currency} in {r.rows:,} rows" for r in found]
 
 
 def _row(table: TableResult) -> tuple[str, str, str, str]:
@@ -182,9 +197,13 @@ def _figures(source: Figures | None, target: Figures | None, names: tuple[str, .
 
 
 def _invariants_text(invariants: tuple[InvariantResult, ...]) -> list[str]:
-    lines = ["", "invariants on the target:"]
+    lines = ["", "invariants:"]
     for found in invariants:
         verdict = "ok" if not found.offenders else f"{found.severity.upper()}: {found.offenders:,} offend it"
+        verdict += f", on the {found.where}" if found.offenders else ""
+        if found.target.in_transit:
+            verdict += f"; {found.target.in_transit:,} in transit, the oldest since {found.target.oldest_s} s"
+            verdict += "".join(f", {a:,f} {c}" for c, a in sorted(found.target.in_transit_prices.items()))
         lines.append(f"  {found.name}: {verdict}")
         lines += [f"    {_values(row)}" for row in found.rows[:_SHOWN]]
         if found.offenders > min(_SHOWN, len(found.rows)):

@@ -1,144 +1,185 @@
-"""The built-in rules of a ledger as SQL for the merged table; each SELECT gives the offending rows."""
+"""What a ledger must obey, from its roles: equations and conditions, which both sides check, and queries for the
+merged tables, where at last all shards can be joined. Each names its offenders."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from migrate.ledger import Entry, Ledger, Severity, Voucher
+from migrate.ledger import Equation as Declared
+from migrate.ledger import Ledger, Severity
 from migrate.model import literal, quote
+from verify.documents import BY_DOCUMENTS
+from verify.equations import Condition, Equation, Query, Term
+from verify.phrases import alone, booked, exact, filter_sql, leg, net, sign, text
+
+Part = Equation | Condition | Query
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule: a SELECT without rows if it holds. `columns` are its columns' names, empty for a rule of the user's."""
+    """A rule: it holds if none of its parts finds anything."""
 
     name: str
     severity: Severity
-    sql: str
-    columns: tuple[str, ...] = ()
+    parts: tuple[Part, ...]
 
 
-def rules(ledger: Ledger, live: bool = False) -> list[Rule]:
-    """The built-in rules that the roles allow, then the ledger's own.
-
-    `live`: money is moving, so a voucher may miss a leg for the role's `in_transit_s` seconds, counted back from the
-    youngest entry, not from a clock whose time zone we don't know. Otherwise none may.
-    """
-    built_in = [Rule(name, severity, *_BUILT_IN[name](ledger, live)) for name, severity in ledger.built_in.items()]
-    return built_in + [Rule(i.name, i.severity, i.sql.rstrip().rstrip(";")) for i in ledger.invariant]
+def rules(ledger: Ledger) -> list[Rule]:
+    """The built-in rules that the roles allow, then the ledger's own."""
+    found = [Rule(name, severity, tuple(_PARTS[name](ledger))) for name, severity in ledger.built_in.items()]
+    found += [Rule(e.name, e.severity, (_declared(e),)) for e in ledger.equation]
+    found += [Rule(i.name, i.severity, (Query(i.sql.rstrip().rstrip(";")),)) for i in ledger.invariant]
+    return found
 
 
-_Sql = tuple[str, tuple[str, ...]]  # and the names of its columns
+def _declared(equation: Declared) -> Equation:
+    terms = []
+    for side, way, addends in (("left", 1, equation.left), ("right", -1, equation.right)):
+        for a in addends:
+            amount = " - ".join((exact(a.sum), *(f"IFNULL({exact(c)}, 0)" for c in a.less)))
+            terms.append(Term(a.table, a.by, side, way, amount, filter_sql(a.where), a.time))
+    return Equation(equation.per, tuple(terms), equation.in_transit_s)
 
 
-def _debit_equals_credit(ledger: Ledger, live: bool) -> _Sql:
-    e = ledger.role.entry
-    group = f"{quote(e.voucher)}, {quote(e.currency)}"
-    debit, credit = (f"SUM({_leg(e, value)})" for value in (e.debit, e.credit))
-    strange = f"SUM({quote(e.direction)} NOT IN ({literal(e.debit)}, {literal(e.credit)}))"
-    settled = f" AND MAX({quote(e.time)}) < {_settled(ledger)}" if live else ""
-    return (
-        f"SELECT {group}, {debit}, {credit} FROM {e.target.sql} GROUP BY {group} "
-        f"HAVING ({debit} <> {credit} OR {strange} > 0){settled}",
-        ("voucher", "currency", "debit", "credit"),
-    )
+def _debit_equals_credit(ledger: Ledger) -> Iterator[Part]:
+    e, v = ledger.role.entry, ledger.role.voucher
+    key = (e.voucher, e.currency)
+    sides = (("debit", 1, e.debit), ("credit", -1, e.credit))
+    terms = tuple(Term(e.table, key, name, s, leg(ledger, side), "1", e.time) for name, s, side in sides)
+    yield Equation(("voucher", "currency"), terms, v.in_transit_s if v else 0)
+    known = f"({quote(e.direction)} IS NOT NULL AND {quote(e.direction)} IN ({text(e.debit)}, {text(e.credit)}))"
+    yield Condition(
+        e.table,
+        f"NOT {known} OR {quote(e.amount)} < 0",
+        (("entry", e.id), ("voucher", e.voucher), ("direction", e.direction), ("amount", e.amount),
+         ("currency", e.currency)),
+    )  # fmt: skip
 
 
-def _balance_equals_entries(ledger: Ledger, _: bool) -> _Sql:
+def _trial_balance(ledger: Ledger) -> Iterator[Part]:
+    a = ledger.role.account
+    if a.nature:
+        debit = f"{quote(a.nature)} = {text(ledger.role.entry.debit)}"
+        terms = [
+            Term(a.table, (a.currency,), "debit balances", 1, exact(a.balance), f"{booked(ledger)} AND {debit}"),
+            Term(a.table, (a.currency,), "credit balances", -1, exact(a.balance), f"{booked(ledger)} AND NOT {debit}"),
+        ]
+    else:
+        terms = [Term(a.table, (a.currency,), "balances", 1, exact(a.balance), booked(ledger))]
+        if a.opening:
+            terms.append(Term(a.table, (a.currency,), "openings", -1, exact(a.opening), booked(ledger)))
+    yield Equation(("currency",), tuple(terms), grouped=True, net=1 if a.nature or sign(ledger) == "1" else -1)
+
+
+def _balance_equals_entries(ledger: Ledger) -> Iterator[Part]:
     # never in transit: an entry and the balance of its account commit together
     a, e = ledger.role.account, ledger.role.entry
-    balance, opening = f"a.{quote(a.balance)}", _opening(ledger)
-    expected = f"{opening} + {_sign(ledger)} * IFNULL(e.net, 0)"
-    return (
-        f"SELECT a.{quote(a.id)}, a.{quote(a.currency)}, {balance}, {opening}, {expected} FROM {a.target.sql} a "
-        f"LEFT JOIN (SELECT {quote(e.account)} account, {quote(e.currency)} currency, "
-        f"SUM({_leg(e, e.debit)}) - SUM({_leg(e, e.credit)}) net FROM {e.target.sql} "
-        f"GROUP BY {quote(e.account)}, {quote(e.currency)}) e "
-        f"ON e.account = a.{quote(a.id)} AND e.currency = a.{quote(a.currency)} WHERE {balance} <> {expected}",
-        ("account", "currency", "balance", "opening", "expected"),
-    )
+    key = (a.id, a.currency)
+    # an entry can't see its account's nature, so the sign stands with the account, and debits count up
+    mine, theirs, note = (sign(ledger), "", " (debit +)") if a.nature else ("1", f"{sign(ledger)} * ", "")
+    terms = [Term(a.table, key, f"balance{note}", 1, f"{mine} * {exact(a.balance)}", booked(ledger))]
+    if a.opening:
+        terms.append(Term(a.table, key, f"opening{note}", -1, f"{mine} * {exact(a.opening)}", booked(ledger)))
+    terms.append(Term(e.table, (e.account, e.currency), f"entries{note}", -1, f"{theirs}({net(ledger)})"))
+    yield Equation(("account", "currency"), tuple(terms))
 
 
-def _continuity(ledger: Ledger, _: bool) -> _Sql:
+def _continuity(ledger: Ledger) -> Iterator[Part]:
+    """A chain as an equation: (seq + 1, balance after) of every entry, and (1, opening) of the account, are as many
+    and the same as (seq, balance before) of every entry, and (last + 1, balance) of the account."""
+    a, e = ledger.role.account, ledger.role.entry
+    seq, before, after = (e.sequence or "", e.balance_before or "", e.balance_after or "")
+    query = _chain_query(ledger)
+    if a.sequence:
+        # 1e-30 would do for any scale; what is added makes a missing link with a balance of 0 weigh something
+        def link(column: str | None) -> str:
+            return f"({exact(column) if column else '0.0'} + 0.00000000000000000001)"
+
+        yield Equation(
+            ("account",),
+            (
+                Term(e.table, (e.account,), "links", 1, link(after), "1", None, f"{quote(seq)} + 1"),
+                Term(a.table, (a.id,), "links", 1, link(a.opening), booked(ledger), None, "1"),
+                Term(e.table, (e.account,), "links", -1, link(before), "1", None, quote(seq)),
+                Term(a.table, (a.id,), "links", -1, link(a.balance), booked(ledger), None, f"{quote(a.sequence)} + 1"),
+            ),
+            details=query,
+        )
+    else:
+        yield query
+    columns = (("account", e.account), ("entry", e.id), ("sequence", seq), ("balance before", before),
+               ("amount", e.amount), ("balance after", after), ("currency", e.currency))  # fmt: skip
+    if not a.nature:
+        step = f"{exact(after)} <> {exact(before)} + {sign(ledger)} * ({net(ledger)})"
+        yield Condition(e.table, step, columns)
+    else:
+        shown = ", ".join(f"e.{quote(column)} AS {quote(label)}" for label, column in columns)
+        yield Query(
+            f"SELECT {shown} FROM {e.target.sql} e JOIN {a.target.sql} a ON a.{quote(a.id)} = e.{quote(e.account)} "
+            f"WHERE {exact(after, 'e.')} <> {exact(before, 'e.')} + {sign(ledger, 'a.')} * ({net(ledger, 'e.')})"
+        )
+
+
+def _chain_query(ledger: Ledger) -> Query:
     a, e = ledger.role.account, ledger.role.entry
     seq, before, after = (quote(name or "") for name in (e.sequence, e.balance_before, e.balance_after))
-    last = f"e.after_ <> a.{quote(a.balance)}"
+    opening = f"a.{quote(a.opening)}" if a.opening else "0"
+    last = f"e.`balance after` <> a.{quote(a.balance)}"
     if a.sequence:
-        last += f" OR e.seq_ <> a.{quote(a.sequence)}"
-    return (
-        "SELECT e.account_, e.entry_, e.seq_, e.last_after, e.before_, e.net_, e.after_ FROM ("
-        f"SELECT {quote(e.account)} account_, {quote(e.id)} entry_, {seq} seq_, {before} before_, {after} after_, "
-        f"{_leg(e, e.debit)} - {_leg(e, e.credit)} net_, "
-        f"LAG({seq}) OVER w last_seq, LAG({after}) OVER w last_after, LEAD({seq}) OVER w next_seq "
-        f"FROM {e.target.sql} WINDOW w AS (PARTITION BY {quote(e.account)} ORDER BY {seq}, {quote(e.id)})) e "
-        f"LEFT JOIN {a.target.sql} a ON a.{quote(a.id)} = e.account_ "
-        f"WHERE e.seq_ <> IFNULL(e.last_seq, 0) + 1 OR e.before_ <> IFNULL(e.last_after, {_opening(ledger)}) "
-        f"OR e.after_ <> e.before_ + {_sign(ledger)} * e.net_ OR (e.next_seq IS NULL AND ({last}))",
-        ("account", "entry", "sequence", "last balance after", "balance before", "debit - credit", "balance after"),
+        last += f" OR e.`sequence` <> a.{quote(a.sequence)}"
+    return Query(
+        "SELECT e.* FROM ("
+        f"SELECT {quote(e.account)} `account`, {quote(e.id)} `entry`, {seq} `sequence`, "
+        f"LAG({seq}) OVER w `last sequence`, LAG({after}) OVER w `last balance after`, {before} `balance before`, "
+        f"{after} `balance after`, {quote(e.currency)} `currency`, LEAD({seq}) OVER w `next sequence` "
+        f"FROM {e.target.sql} WHERE {{}} "
+        f"WINDOW w AS (PARTITION BY {quote(e.account)} ORDER BY {seq}, {quote(e.id)})) e "
+        f"LEFT JOIN {a.target.sql} a ON a.{quote(a.id)} = e.`account` "
+        "WHERE e.`sequence` <> IFNULL(e.`last sequence`, 0) + 1 "
+        f"OR e.`balance before` <> IFNULL(e.`last balance after`, {opening}) "
+        f"OR (e.`next sequence` IS NULL AND ({last}))",
+        key=e.account,
     )
 
 
-def _orphans(ledger: Ledger, live: bool) -> _Sql:
+def _orphans(ledger: Ledger) -> Iterator[Part]:
     a, e, v = ledger.role.account, ledger.role.entry, ledger.role.voucher
-
-    def alone(what: str, one: Entry | Voucher, column: str, other: str, referred: str, settled: str) -> str:
-        return (
-            f"SELECT {literal(what)}, t.{quote(one.id)}, t.{quote(column)} FROM {one.target.sql} t LEFT JOIN {other} o "
-            f"ON o.{quote(referred)} = t.{quote(column)} WHERE o.{quote(referred)} IS NULL{settled}"
-        )
-
-    def settled(one: Entry | Voucher) -> str:
-        return f" AND t.{quote(one.time)} < {_settled(ledger)}" if live else ""
-
-    selects = [alone("entry without account", e, e.account, a.target.sql, a.id, "")]
+    yield alone("entry without account", e.table, (e.id, e.account, e.amount, e.currency), a.table, a.id)
     if v:
-        selects.append(alone("entry without voucher", e, e.voucher, v.target.sql, v.id, settled(e)))
-        selects.append(alone("voucher without entry", v, v.id, e.target.sql, e.voucher, settled(v)))
-    return " UNION ALL ".join(selects), ("problem", "id", "refers to")
+        leg_ = (e.id, e.voucher, e.amount, e.currency)
+        yield alone("entry without voucher", e.table, leg_, v.table, v.id, e.time, v.in_transit_s)
+        whole = (v.id, v.id, v.amount, v.currency)
+        yield alone("voucher without entry", v.table, whole, e.table, e.voucher, v.time, v.in_transit_s)
 
 
-def _idempotency(ledger: Ledger, _: bool) -> _Sql:
-    roles = [role for role in (ledger.role.entry, ledger.role.voucher) if role and role.idempotency]
-    selects = []
-    for role in roles:
-        key = quote(role.idempotency or "")
-        selects.append(
-            f"SELECT {literal(role.table)}, {key}, COUNT(*), MIN({quote(role.id)}), MAX({quote(role.id)}) "
-            f"FROM {role.target.sql} WHERE {key} IS NOT NULL GROUP BY {key} HAVING COUNT(*) > 1"
-        )
-    return " UNION ALL ".join(selects), ("table", "idempotency key", "times", "first id", "last id")
+def _idempotency(ledger: Ledger) -> Iterator[Part]:
+    for role in (ledger.role.entry, ledger.role.voucher):
+        if role and role.idempotency:
+            key = quote(role.idempotency)
+            yield Query(
+                f"SELECT {literal(role.table)} AS `table`, {key} AS `idempotency key`, COUNT(*) AS `times`, "
+                f"MIN({quote(role.id)}) AS `first id`, MAX({quote(role.id)}) AS `last id`, "
+                f"SUM({quote(role.amount)}) - MIN({quote(role.amount)}) AS `amount`, "
+                f"MIN({quote(role.currency)}) AS `currency` "
+                f"FROM {role.target.sql} WHERE {key} IS NOT NULL GROUP BY {key} HAVING COUNT(*) > 1"
+            )
 
 
-_BUILT_IN: dict[str, Callable[[Ledger, bool], _Sql]] = {
+def _nature(ledger: Ledger) -> Iterator[Part]:
+    a = ledger.role.account
+    wanted = filter_sql(a.never_negative or {})
+    columns = (("account", a.id), ("amount", a.balance), ("currency", a.currency))
+    yield Condition(a.table, f"{wanted} AND {quote(a.balance)} < 0", columns)
+
+
+_PARTS: dict[str, Callable[[Ledger], Iterable[Part]]] = {
     "debit_equals_credit": _debit_equals_credit,
+    "trial_balance": _trial_balance,
     "balance_equals_opening_plus_entries": _balance_equals_entries,
     "balance_continuity": _continuity,
     "no_orphan_entry": _orphans,
     "idempotency_unique": _idempotency,
+    "balance_nature": _nature,
+    **BY_DOCUMENTS,
 }
-
-
-def _leg(entry: Entry, direction: str) -> str:
-    """The amount of an entry if it is on that side, else 0."""
-    return f"CASE WHEN {quote(entry.direction)} = {literal(direction)} THEN {quote(entry.amount)} ELSE 0 END"
-
-
-def _opening(ledger: Ledger) -> str:
-    opening = ledger.role.account.opening
-    return f"a.{quote(opening)}" if opening else "0"
-
-
-def _sign(ledger: Ledger) -> str:
-    """+1 for an account that debits raise, -1 for one that credits do."""
-    account, debit = ledger.role.account, ledger.role.entry.debit
-    if account.nature:
-        return f"(CASE WHEN a.{quote(account.nature)} = {literal(debit)} THEN 1 ELSE -1 END)"
-    return "1" if account.increases == debit else "-1"
-
-
-def _settled(ledger: Ledger) -> str:
-    """The time before which a voucher must be whole."""
-    entry, voucher = ledger.role.entry, ledger.role.voucher
-    seconds = voucher.in_transit_s if voucher else 0
-    return f"(SELECT MAX({quote(entry.time)}) - INTERVAL {seconds} SECOND FROM {entry.target.sql})"

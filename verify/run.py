@@ -20,6 +20,7 @@ from verify.counts import counts
 from verify.cuts import Cuts
 from verify.invariants import InvariantResult, check_invariants
 from verify.model import Mismatch, TableResult
+from verify.price import priced
 from verify.progress import Progress
 from verify.prove import Proven, prove
 from verify.readers import Readers
@@ -157,7 +158,11 @@ def _run(
             result = work(cuts, pairs)
             notes, records = tuple(cuts.notes()), cuts.records
     return replace(
-        result, seconds=time.monotonic() - started, cuts=(*result.cuts, *records), notes=result.notes + notes
+        result,
+        mismatches=priced(config, result.mismatches),
+        seconds=time.monotonic() - started,
+        cuts=(*result.cuts, *records),
+        notes=result.notes + notes,
     )
 
 

@@ -22,7 +22,6 @@ from migrate.catalog import read_catalog
 from migrate.config import Config, load_config
 from migrate.db import connect
 from migrate.errors import ConfigError
-from migrate.ledger import load_ledger
 from migrate.packs import pack_dir
 from migrate.routes import resolve
 from migrate.sandbox import Sandbox
@@ -32,7 +31,6 @@ from migrate.sandbox.workload import load_workload
 from verify.cli import main
 from verify.invariants import InvariantResult
 from verify.result import Result
-from verify.rules import rules
 from verify.run import verify_all, verify_balances
 
 ENTRIES = 1000
@@ -285,26 +283,23 @@ def test_an_idempotency_key_twice_on_the_target_is_named(planted: Ledger) -> Non
         "ALTER TABLE vbal.voucher DROP INDEX uk_idempotency",
         f"UPDATE vbal.voucher SET idempotency_key = '{key}' WHERE id = {other}",
     )
-    found = invariant(verify_balances(planted.config), "idempotency_unique")
-    assert {
-        "table": "vbal.voucher",
-        "idempotency key": key,
-        "times": "2",
-        "first id": one,
-        "last id": other,
-    } in found.rows
+    (row,) = invariant(verify_balances(planted.config), "idempotency_unique").rows
+    named = {"table": "vbal.voucher", "idempotency key": key, "times": "2", "first id": one}
+    assert named.items() <= row.items() and row["last id"] == other
 
 
 def test_a_warning_is_told_and_passes(planted: Ledger) -> None:
     path = Path(str(planted.config.pack)) / "ledger.toml"
     before = path.read_text("utf-8")
-    path.write_text(before + "\n[[invariant]]\nname = 'odd'\nseverity = 'warning'\nsql = 'SELECT 1, 2'\n", "utf-8")
+    path.write_text(
+        before + "\n[[invariant]]\nname = 'odd'\nseverity = 'warning'\nsql = 'SELECT 1 AS one, 2'\n", "utf-8"
+    )
     try:
         result = verify_balances(planted.config)
     finally:
         path.write_text(before, "utf-8")
     assert result.ok
-    assert invariant(result, "odd").rows == ({"column 1": "1", "column 2": "2"},)
+    assert invariant(result, "odd").rows == ({"one": "1", "2": "2"},)
     assert "odd: WARNING: 1 offend" in result.text()
 
 
@@ -363,9 +358,3 @@ def test_a_role_that_no_route_leads_to_is_an_error(ledger: Ledger, tmp_path: Pat
             verify_balances(load_config(path))
     finally:
         ledger.on_target("DROP TABLE vbal.other")
-
-
-def test_every_rule_of_the_pack_is_sql_that_tidb_takes(ledger: Ledger) -> None:
-    for live in (False, True):
-        for rule in rules(load_ledger(str(ledger.config.pack)), live):
-            ledger.ask(f"EXPLAIN {rule.sql}")

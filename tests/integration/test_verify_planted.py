@@ -166,6 +166,7 @@ def test_the_command_line_keeps_its_contract(mended: Lab) -> None:
             "source": {"balance": "85.0005"},
             "target_values": {"balance": "85.0006"},
             "shard": f"m2.{mended.schema}.t_1",
+            "at_risk": {},
         }
     ]
     assert run(["-c", path, "counts", "--json"], 0)["ok"] is True

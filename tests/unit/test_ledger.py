@@ -46,6 +46,7 @@ def test_payment_gives_controls_and_invariants_from_its_roles() -> None:
     }
     assert set(ledger.built_in) == {
         "debit_equals_credit",
+        "trial_balance",
         "balance_equals_opening_plus_entries",
         "no_orphan_entry",
         "balance_continuity",

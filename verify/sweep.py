@@ -1,0 +1,296 @@
+"""One pass over every table of a ledger, on both sides, for all its equations and conditions; and a closer look, by
+bucket and then by key, at those that don't hold."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal, localcontext
+from functools import partial
+from typing import Any
+
+from migrate.db import Row, Session
+from migrate.model import ShardTable, quote
+from verify.controls import DIGITS, pair_of
+from verify.encoding import show
+from verify.equations import Condition, Equation, Term, Weighing
+from verify.model import Values
+from verify.offenders import Nets, Offenders, seconds_between, text_of
+from verify.readers import Readers
+from verify.tables import Pair
+
+_BUCKET_ROWS = 64
+_MOST_BUCKETS = 1 << 16
+_PASS_ROWS = 200_000  # whose keys are in memory at a time
+_PASS_BUCKETS = 4096
+
+Part = Equation | Condition
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What the pass found on one side."""
+
+    sums: dict[int, Decimal] = field(default_factory=lambda: defaultdict(Decimal))  # by number of the part
+    rows: dict[str, int] = field(default_factory=lambda: defaultdict(int))  # by table
+    newest: str | None = None
+
+
+@dataclass(slots=True)
+class _Key:
+    """What a key adds up to: the sum of each term by its name, all with their signs, the youngest row, and how much
+    of it is young."""
+
+    sums: dict[str, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
+    signed: Decimal = Decimal(0)
+    newest: str | None = None
+    young: Decimal = Decimal(0)
+
+
+class Sweep:
+    """Starts the pass at once; what is asked of it waits for it. `live`: see `check_invariants`."""
+
+    def __init__(self, readers: Readers, pairs: Sequence[Pair], parts: Sequence[Part], live: bool):
+        self._readers, self._pairs, self._parts, self._live = readers, pairs, list(parts), live
+        for part in self._parts:
+            if isinstance(part, Equation):
+                part.kinds(pairs)
+        self._running: dict[bool, list[Future[_Seen]]] = {True: [], False: []}
+        for table in dict.fromkeys(t for part in self._parts for t in _tables(part)):
+            for is_source, shard in self._sides(table):
+                self._running[is_source].append(self._submit(shard, self._pass(table, shard)))
+        self._done: dict[bool, _Seen] = {}
+
+    def newest(self, source: bool) -> str | None:
+        """The time of the youngest row of any table that has one."""
+        return self._seen(source).newest
+
+    def _sides(self, table: str, source: bool | None = None) -> Iterator[tuple[bool, ShardTable | None]]:
+        if not source:
+            yield False, None
+        if source is not False:
+            yield from ((True, shard) for shard in pair_of(self._pairs, table).merged.shards)
+
+    def _submit(self, shard: ShardTable | None, work: Callable[[Session], Any]) -> Future[Any]:
+        config = self._readers.config
+        return self._readers.submit(config.source(shard.shard.instance) if shard else config.target, work)
+
+    def sql(self, table: str, shard: ShardTable | None) -> tuple[str, list[int], int]:
+        """The statement of the pass over one table; for each sum the number of its part; and how many times it has."""
+        weighing = Weighing(pair_of(self._pairs, table), shard)
+        columns, numbers, times = [], [], set()
+        for number, part in enumerate(self._parts):
+            if isinstance(part, Condition):
+                if part.table == table:
+                    columns.append(f"SUM(CASE WHEN {part.where} THEN 1 ELSE 0 END)")
+                    numbers.append(number)
+                    times |= {part.time}
+                continue
+            terms = [term for term in part.terms if term.table == table]
+            times |= {term.time for term in terms}
+            if terms and not part.grouped:
+                columns.append(_signed(terms, weighing.weighted))
+                numbers.append(number)
+        clocks = [f"MAX({quote(time)})" for time in sorted(t for t in times if t)]
+        return f"SELECT {', '.join(('COUNT(*)', *columns, *clocks))} FROM {weighing.table}", numbers, len(clocks)
+
+    def _pass(self, table: str, shard: ShardTable | None) -> Callable[[Session], _Seen]:
+        sql, numbers, _ = self.sql(table, shard)
+
+        def read(session: Session) -> _Seen:
+            rows, *values = session.one(sql)
+            seen = _Seen()
+            seen.rows[table] = int(rows)
+            for number, value in zip(numbers, values, strict=False):
+                seen.sums[number] += Decimal(value or 0)
+            seen.newest = max((t for v in values[len(numbers) :] if (t := text_of(v))), default=None)
+            return seen
+
+        return read
+
+    def _seen(self, source: bool) -> _Seen:
+        if source not in self._done:
+            done = _Seen()
+            with localcontext(prec=DIGITS):
+                for future in self._running[source]:
+                    here = future.result()
+                    for number, value in here.sums.items():
+                        done.sums[number] += value
+                    for table, rows in here.rows.items():
+                        done.rows[table] += rows
+                    done.newest = max((t for t in (done.newest, here.newest) if t), default=None)
+            self._done[source] = done
+        return self._done[source]
+
+    def condition(self, part: Condition, source: bool, found: Offenders) -> None:
+        """Adds the rows of that side that the condition finds."""
+        seen = self._seen(source)
+        if not seen.sums[self._parts.index(part)]:
+            return
+        names = [label for label, _ in part.columns]
+        shown = ", ".join(quote(column) for _, column in part.columns)
+        time = f", {quote(part.time)}" if part.time else ""
+        for _, shard in self._sides(part.table, source):
+            table = shard.shard.sql if shard else pair_of(self._pairs, part.table).merged.target.sql
+            sql = f"SELECT {shown}{time} FROM {table} WHERE {part.where}"
+            place: Values = {"shard": str(shard.shard)} if shard else {}
+            for row in self._submit(shard, partial(_query, sql)).result():
+                values: Values = {name: text_of(value) for name, value in zip(names, row, strict=False)}
+                age = seconds_between(text_of(row[-1]), seen.newest) if part.time and self._live else None
+                found.judge(values | place, _decimal(values.get("amount")), age, part.tolerance_s)
+
+    def equation(self, part: Equation, source: bool, found: Offenders, moving: Nets) -> Nets:
+        """Adds the keys of that side whose sums differ. `moving`: what legs under way come to, for an equation that
+        they show in. Gives what is under way of this equation itself."""
+        nets: Nets = defaultdict(Decimal)
+        seen = self._seen(source)
+        with localcontext(prec=DIGITS):
+            if part.grouped:
+                for labels, key in self._keys(part, source, 1, (0,)):
+                    signed = key.signed - part.net * moving.get(labels["currency"] or "", Decimal(0))
+                    if signed:
+                        found.add(labels | _shown(part, key), signed)
+                return nets
+            if not seen.sums[self._parts.index(part)]:
+                return nets
+            rows = max(seen.rows[term.table] for term in part.terms)
+            number = min(_MOST_BUCKETS, max(64, 1 << (rows // _BUCKET_ROWS).bit_length()))
+            for chosen in self._bad(part, source, number):
+                for labels, key in self._keys(part, source, number, chosen):
+                    if not key.signed:
+                        continue
+                    stepped = any(term.step for term in part.terms)
+                    under_way = self._live and abs(key.signed) <= key.young
+                    age = seconds_between(key.newest, seen.newest) if under_way else None
+                    row = labels if stepped else labels | _shown(part, key)
+                    if found.judge(row, None if stepped else key.signed, age, part.tolerance_s):
+                        nets[labels.get("currency") or ""] += key.signed
+        return nets
+
+    def bucket_statements(self, part: Equation, source: bool, number: int) -> Iterator[tuple[ShardTable | None, str]]:
+        """The statements that give, by bucket of the key: how many rows, and what the terms sum to."""
+        for (table, key), terms in part.places().items():
+            for _, shard in self._sides(table, source):
+                weighing = Weighing(pair_of(self._pairs, table), shard)
+                signed = _signed(terms, weighing.weighted)
+                yield (
+                    shard,
+                    f"SELECT {weighing.bucket(key, number)}, COUNT(*), {signed} FROM {weighing.table} GROUP BY 1",
+                )
+
+    def _bad(self, part: Equation, source: bool, number: int) -> Iterator[list[int]]:
+        """The buckets of keys whose sums differ, in groups that fit in memory."""
+        rows: dict[int, int] = defaultdict(int)
+        sums: dict[int, Decimal] = defaultdict(Decimal)
+        running = [
+            self._submit(shard, partial(_query, sql)) for shard, sql in self.bucket_statements(part, source, number)
+        ]
+        for future in running:
+            for bucket, count, value in future.result():
+                rows[int(bucket)] += int(count)
+                sums[int(bucket)] += Decimal(value or 0)
+        group: list[int] = []
+        held = 0
+        for bucket in sorted(b for b, value in sums.items() if value):
+            if group and (held + rows[bucket] > _PASS_ROWS or len(group) == _PASS_BUCKETS):
+                yield group
+                group, held = [], 0
+            group.append(bucket)
+            held += rows[bucket]
+        if group:
+            yield group
+
+    def key_statements(
+        self, part: Equation, source: bool, number: int, chosen: Sequence[int]
+    ) -> Iterator[tuple[tuple[ShardTable | None, list[Term]], str]]:
+        """The statements that give, by key in those buckets (all if there is one): the sum of each term, the time of
+        the youngest row, and how much of it all is young."""
+        newest = self._seen(source).newest if self._live and part.tolerance_s else None
+        for (table, key), terms in part.places().items():
+            for _, shard in self._sides(table, source):
+                weighing = Weighing(pair_of(self._pairs, table), shard)
+                yield (shard, terms), _keys_sql(weighing, key, terms, number, chosen, _before(newest, part.tolerance_s))
+
+    def _keys(self, part: Equation, source: bool, number: int, chosen: Sequence[int]) -> Iterator[tuple[Values, _Key]]:
+        """What every key of those buckets adds up to."""
+        kinds, width = part.kinds(self._pairs), len(part.labels)
+        running = [
+            (terms, self._submit(shard, partial(_query, sql)))
+            for (shard, terms), sql in self.key_statements(part, source, number, chosen)
+        ]
+        found: dict[tuple[str, ...], _Key] = defaultdict(_Key)
+        for terms, future in running:
+            for row in future.result():
+                _take(found[tuple(text_of(p) or "" for p in row[:width])], terms, row[width:])
+        for pieces in sorted(found):
+            values = (show(kind, piece) for kind, piece in zip(kinds, pieces, strict=True))
+            yield dict(zip(part.labels, values, strict=True)), found[pieces]
+
+
+def _query(sql: str, session: Session) -> list[Row]:
+    return session.query(sql)
+
+
+def _keys_sql(
+    weighing: Weighing,
+    key: tuple[str, ...],
+    terms: Sequence[Term],
+    number: int,
+    chosen: Iterable[int],
+    since: str | None,
+) -> str:
+    """The statement that gives, by key: the sum of each term, the youngest row, and how much of it is young."""
+    pieces = weighing.pieces(key)
+    sums = [weighing.weighted(term) if term.step else weighing.plain(term) for term in terms]
+    clock = next((f"MAX({quote(term.time)})" for term in terms if term.time), "NULL")
+    young = " + ".join(weighing.young(term, since) for term in terms)
+    named = [f"{quote(c)} IS NOT NULL" for c in key if weighing.pair.merged.definition.column(c).nullable]
+    if number > 1:
+        named.append(f"{weighing.bucket(key, number)} IN ({','.join(map(str, chosen))})")
+    where = f" WHERE {' AND '.join(named)}" if named else ""
+    group = ", ".join(str(i + 1) for i in range(len(key)))
+    return f"SELECT {', '.join((*pieces, *sums, clock, young))} FROM {weighing.table}{where} GROUP BY {group}"
+
+
+def _take(key: _Key, terms: Sequence[Term], values: Row) -> None:
+    *sums, newest, young = values
+    for term, value in zip(terms, sums, strict=True):
+        amount = Decimal(value or 0)
+        key.sums[term.into] += amount
+        key.signed += term.sign * amount
+    key.newest = max((t for t in (key.newest, text_of(newest)) if t), default=None)
+    key.young += Decimal(young or 0)
+
+
+def _signed(terms: Sequence[Term], sql: Callable[[Term], str]) -> str:
+    return "".join(f"{' + ' if term.sign > 0 else ' - '}{sql(term)}" for term in terms).removeprefix(" + ").strip()
+
+
+def _shown(part: Equation, key: _Key) -> Values:
+    return {name: format(_plain(key.sums[name]), "f") for name in part.shown}
+
+
+def _plain(amount: Decimal) -> Decimal:
+    """Without the zeros that computing added, but with those that people expect of money."""
+    digits = amount.normalize()
+    exponent = digits.as_tuple().exponent
+    return digits if isinstance(exponent, int) and exponent < -2 else digits.quantize(Decimal("0.01"))
+
+
+def _decimal(text: str | None) -> Decimal | None:
+    return Decimal(text) if text is not None else None
+
+
+def _before(newest: str | None, seconds: int) -> str | None:
+    """The moment that many seconds before; None if there is none."""
+    try:
+        return str(datetime.fromisoformat(newest) - timedelta(seconds=seconds)) if newest else None
+    except ValueError:
+        return None
+
+
+def _tables(part: Part) -> list[str]:
+    return [part.table] if isinstance(part, Condition) else [term.table for term in part.terms]

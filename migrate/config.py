@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qsl, unquote
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from migrate.errors import ConfigError
 
@@ -177,6 +185,37 @@ class Verify(_Strict):
     window: Annotated[str | None, AfterValidator(_window)] = None  # "22:00-06:00", when sources may be scanned, UTC
 
 
+class Hooks(_Strict):
+    """Executables that a cutover calls; see docs/cutover.md for what each is told and must do."""
+
+    fence: Path | None = None  # stops the application's writes on the shards
+    lift: Path | None = None  # lets them go on
+    switch: Path | None = None  # points the application at the target
+    back: Path | None = None  # points it at the shards again
+    smoke: Path | None = None  # tries the target before it is opened
+    timeout_s: Annotated[float, Field(gt=0)] = 10
+
+
+class Cutover(_Strict):
+    """The bounds of a cutover and of the way back."""
+
+    fence: Literal["epoch", "read-only", "revoke", "hook"] = "epoch"
+    accounts: tuple[str, ...] = ()  # 'app'@'%' accounts that fence = "revoke" takes the rights from
+    freeze_s: Annotated[float, Field(gt=0)] = 30  # refused writes at most; then all is undone
+    lag_s: Annotated[float, Field(gt=0)] = 1
+    verified_within_s: Annotated[int, Field(ge=1)] = 86_400  # age of the last clean `verify all`
+    digests: Literal["changed", "all"] = "changed"
+    hooks: Hooks = Hooks()
+
+    @model_validator(mode="after")
+    def _whole(self) -> Cutover:
+        if self.fence == "hook" and not (self.hooks.fence and self.hooks.lift):
+            raise ValueError('fence = "hook" needs hooks.fence and hooks.lift')
+        if self.fence == "revoke" and not self.accounts:
+            raise ValueError('fence = "revoke" needs accounts = ["user@host", ..]')
+        return self
+
+
 class _File(_Strict):
     migration: Migration
     source: Annotated[tuple[Source, ...], Field(min_length=1)]
@@ -185,6 +224,7 @@ class _File(_Strict):
     ignore: tuple[Ignore, ...] = ()
     run: Run = Run()
     verify: Verify = Verify()
+    cutover: Cutover = Cutover()
 
 
 @dataclass(frozen=True)
@@ -201,6 +241,7 @@ class Config:
     run: Run
     verify: Verify = field(default_factory=Verify)
     replicas: Mapping[str, Endpoint] = field(default_factory=dict)  # by the instance that they copy
+    cutover: Cutover = Cutover()
 
     def source(self, name: str) -> Endpoint:
         return next(s for s in self.sources if s.name == name)
@@ -235,6 +276,7 @@ def load_config(path: Path, env: Mapping[str, str] | None = None) -> Config:
         run=file.run,
         verify=file.verify,
         replicas=replicas,
+        cutover=file.cutover,
     )
 
 

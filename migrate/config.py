@@ -241,7 +241,7 @@ class Config:
     run: Run
     verify: Verify = field(default_factory=Verify)
     replicas: Mapping[str, Endpoint] = field(default_factory=dict)  # by the instance that they copy
-    cutover: Cutover = Cutover()
+    cutover: Cutover = field(default_factory=Cutover)
 
     def source(self, name: str) -> Endpoint:
         return next(s for s in self.sources if s.name == name)

@@ -219,7 +219,7 @@ def _of_the_source(position: Position, source: Endpoint, replica: Endpoint) -> P
             f"{replica} has applied transactions out of their order, which no position describes (if it stays so: "
             "slave_preserve_commit_order = ON)"
         )
-    return {"file": "", "offset": "", "gtid_set": ",".join(parts), "server_uuid": own["server_uuid"]}
+    return {**position, "gtid_set": ",".join(parts)}
 
 
 def _history(session: Session, renew_s: int) -> str:

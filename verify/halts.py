@@ -81,6 +81,7 @@ class Halts:
         self._patience_s = patience_s
         self._me = f"verify {socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._renewed = 0.0
+        self._wanted: Mapping[str, Position] = {}
 
     def __enter__(self) -> Self:
         """Asks them to stop at the next transaction's end, and returns once they do."""
@@ -104,6 +105,7 @@ class Halts:
 
     def move(self, positions: Mapping[str, Position]) -> None:
         """Lets each go on up to exactly its position, and returns once all stand there."""
+        self._wanted = positions
         for instance, position in positions.items():
             self._session.execute(
                 "UPDATE migrate_meta.halt SET position = %s, reached_at = NULL, reached = NULL, "
@@ -141,14 +143,21 @@ class Halts:
         )
 
     def _reached(self) -> set[str]:
-        return {
-            str(row[0])
-            for row in self._session.query(
-                "SELECT instance FROM migrate_meta.halt WHERE migration = %s AND requested_by = %s "
-                "AND reached_at IS NOT NULL AND `until` > NOW(6)",
-                (self._migration, self._me),
-            )
-        }
+        rows = self._session.query(
+            "SELECT instance, reached FROM migrate_meta.halt WHERE migration = %s AND requested_by = %s "
+            "AND reached_at IS NOT NULL AND `until` > NOW(6)",
+            (self._migration, self._me),
+        )
+        return {str(instance) for instance, where in rows if self._is_there(str(instance), json.loads(where or "{}"))}
+
+    def _is_there(self, instance: str, position: Position) -> bool:
+        """Whether a follower that says it stands does so where it should, as far as two files of one server tell."""
+        wanted = self._wanted.get(instance, {})
+        if not wanted.get("file") or wanted["server_uuid"] != position.get("server_uuid"):
+            return True
+        if (position["file"], position["offset"]) == (wanted["file"], wanted["offset"]):
+            return True
+        return bool(wanted["gtid_set"]) and position.get("gtid_set") == wanted["gtid_set"]
 
     def _await(self, what: str) -> None:
         began = told = time.monotonic()

@@ -64,15 +64,16 @@ class Monitor(threading.Thread):
         self._config, self._instance, self._progress = config, instance, progress
         self._ended = threading.Event()
         self._names = (config.name, instance)
-        self._reached: tuple[bool, Position] = (False, {})
+        self._reached: tuple[Halt | None, Position] = (None, {})
         self.failed: Exception | None = None
         self.wanted = "run"
         self.halt: Halt | None = None
         self.resolved: set[str] = set()  # held targets that the operator has decided about
 
-    def reached(self, position: Position | None) -> None:
-        """Says that the follower stands at a position with everything before it applied; None: it goes on."""
-        self._reached = (position is not None, position or {})
+    def reached(self, halt: Halt | None, position: Position) -> None:
+        """Says that the follower stands, by that halt, at a position with everything before it applied; None: it goes
+        on."""
+        self._reached = (halt, position)
 
     def run(self) -> None:
         try:
@@ -126,8 +127,8 @@ class Monitor(threading.Thread):
             )
         }
         stands, position = self._reached
-        if stands and rows:
-            # Only for what was asked when we stopped: a position that was set since then is yet to be reached.
+        # Only for what the follower saw when it stopped: a position that was set since then is yet to be reached.
+        if stands is not None and stands == self.halt:
             wanted = rows[0][0]
             session.execute(
                 "UPDATE migrate_meta.halt SET reached_at = NOW(6), reached = %s WHERE migration = %s AND instance = %s "

@@ -21,7 +21,7 @@ from migrate.sync.change import Change
 from migrate.sync.elsewhere import Elsewhere
 from migrate.sync.evolve import Apply, Hold
 from migrate.sync.marks import Marks
-from migrate.sync.monitor import Monitor, Progress
+from migrate.sync.monitor import Halt, Monitor, Progress
 from migrate.sync.resolution import Held
 from migrate.sync.router import ECHO, Router
 from migrate.sync.stream import BEGIN, COMMIT, DELETE, HEARTBEAT, IDLE, INSERT, ROWS, STATEMENT, Stream
@@ -240,46 +240,51 @@ class Passage:
     def _asked(self) -> str | None:
         if stop.is_set():
             raise Interrupted("stopped on request")
-        if self._redo is not None:
+        if self._monitor.failed is not None:
+            raise self._monitor.failed
+        if self._redo is not None or self._inside:  # not between two transactions, by what is applied
             return None
-        monitor = self._monitor
-        if monitor.failed is not None:
-            raise monitor.failed
-        reason = None
-        if self._end is not None and reached(self._stream.position(), self._end):
-            reason = "end"
-        elif monitor.wanted != "run":
-            reason = monitor.wanted
-        elif self._marks.held is not None:
-            reason = "held" if self._marks.held in self._router.held else None
-        elif monitor.resolved:
-            reason = "resolve"
-        elif monitor.halt is not None:
-            self._stand()
+        if self._held_again:
+            return "held"
+        reason = self._wanted()
         if reason is not None:
-            if reason != "stop" or not self._batch.doubled:  # what isn't applied is read again next time
-                self._flush(now=True)
+            self._flush(now=reason == "end")  # a row that is on two shards is read again next time
             self._land()
-        return reason
+        elif self._monitor.halt is not None:
+            self._stand()
+        return "held" if self._held_again else reason
+
+    def _wanted(self) -> str | None:
+        """Why to leave the stream here."""
+        if self._end is not None and reached(self._stream.position(), self._end):
+            return "end"
+        if self._monitor.wanted != "run":
+            return self._monitor.wanted
+        return "resolve" if self._monitor.resolved and self._marks.held is None else None
+
+    @property
+    def _held_again(self) -> bool:
+        return self._marks.held is not None and self._marks.held in self._router.held
 
     def _stand(self) -> None:
         """Stands still as long as somebody wants it, once we are where he wants us."""
 
-        def wanted_here() -> bool:
+        def wanted_here() -> Halt | None:
             halt = self._monitor.halt
-            return halt is not None and (halt.position is None or reached(self._stream.position(), halt.position))
+            here = halt is not None and (halt.position is None or reached(self._stream.position(), halt.position))
+            return halt if here else None
 
-        if not wanted_here():
+        if wanted_here() is None:
             return
         self._flush()
         self._land()
         if self._batch.doubled:
             return
         self._progress.state = "halted"
-        self._monitor.reached(self._stream.position())
-        while wanted_here() and self._monitor.wanted == "run":
+        while (halt := wanted_here()) and self._monitor.wanted == "run":
+            self._monitor.reached(halt, self._stream.position())
             wait(0.02)
-        self._monitor.reached(None)
+        self._monitor.reached(None, {})
         self._progress.state = "following"
 
     def _flush(self, *, now: bool = False) -> None:

@@ -11,7 +11,7 @@ from migrate.errors import ServerError
 from migrate.model import Column, Index, Shard, ShardTable, TableDef
 
 SYSTEM_SCHEMAS = ("mysql", "information_schema", "performance_schema", "sys", "metrics_schema", "inspection_schema",
-                  "migrate_meta")  # fmt: skip
+                  "migrate_meta", "migrate_outbox")  # fmt: skip
 
 _Name = tuple[str, str]
 

@@ -26,6 +26,12 @@ POINTS = (
     "after_manifest_saved",
     "before_consistent_saved",
     "before_finish",
+    "before_fence",
+    "switch_recorded",
+    "before_open",
+    "after_open",
+    "before_deliver",
+    "after_deliver",
 )
 
 _passed: Counter[str] = Counter()

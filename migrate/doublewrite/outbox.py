@@ -44,7 +44,7 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Change:
     """A changed row as the outbox of `source` holds it. Images and key are as on that side."""
 

@@ -55,7 +55,7 @@ class Value:
     start: int
     end: int
     simple: bool
-    default: bool  # NULL, DEFAULT or 0: an AUTO_INCREMENT takes the next number
+    default: bool  # NULL or DEFAULT
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,8 @@ class Plan:
             if slot.start < start or slot.end > end:
                 continue
             schema, table = rename(slot.name)
+            if (schema, table) == slot.name:
+                continue
             new = {"schema": quote(schema), "table": quote(table), "both": f"{quote(schema)}.{quote(table)}"}[slot.part]
             if slot.part == "both" and slot.qualifier:
                 new = quote(table)
@@ -387,7 +389,7 @@ class _Reader:
             sign and kinds[1] == "NUMBER"
         )
         start, end = self.tokens[run[0]].start, self._end(run[-1])
-        return Value(start, end, simple, len(run) == 1 and words[0] in ("NULL", "DEFAULT", "0"))
+        return Value(start, end, simple, len(run) == 1 and kinds[0] in ("NULL", "DEFAULT"))
 
 
 def _with_sets(plan: Plan, sets: tuple[str, ...]) -> Plan:

@@ -69,7 +69,7 @@ class Reader:
             self._statement(cursor, main)
         except Unreadable as error:
             self.changes.clear()
-            self._unknown(main or self._mentioned(cursor), str(error))
+            self._unknown(dict.fromkeys(main or self._mentioned(cursor)), str(error))
         return self.changes
 
     def _statement(self, cursor: Cursor, main: list[Name]) -> None:
@@ -124,12 +124,15 @@ class Reader:
         cursor.at = 0
         found: dict[Name, None] = {}
         while cursor.next.kind != "end":
-            if cursor.named():
-                first, dotted = cursor.next.value, cursor.peek(1).value == "."
-                name = (first, cursor.peek(2).value) if dotted else (self.schema, first)
-                if self.tables.definition(*name) is not None:
-                    found[name] = None
-            cursor.take()
+            first = cursor.take()
+            if first.kind not in ("word", "quoted"):
+                continue
+            names = [(self.schema, first.value)]
+            if cursor.skip("."):
+                names.insert(0, (first.value, cursor.take().value))
+            known = next((n for n in names if self.tables.definition(*n) is not None), None)
+            if known:
+                found[known] = None
         return list(found)
 
     # -- statements
@@ -375,13 +378,9 @@ class Reader:
 
     def _dml(self, word: str, cursor: Cursor) -> None:
         """A statement that was logged as text: the table that it writes to, or else all that it names."""
-        simple = {
-            "INSERT": r"INSERT(?: (?:LOW_PRIORITY|DELAYED|HIGH_PRIORITY|IGNORE|INTO))*",
-            "REPLACE": r"REPLACE(?: (?:LOW_PRIORITY|DELAYED|INTO))*",
-        }.get(word)
         names = self._mentioned(cursor)
-        if simple:
-            cursor.at = 1
+        cursor.at = 1
+        if word in ("INSERT", "REPLACE"):
             while cursor.one_of("LOW_PRIORITY", "DELAYED", "HIGH_PRIORITY", "IGNORE", "INTO"):
                 pass
             names = [cursor.table(self.schema)]

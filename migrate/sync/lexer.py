@@ -93,6 +93,8 @@ def tokens(sql: str, dialect: Dialect, sql_mode: int = 0) -> list[Token]:
             found.append(Token("word", value))
         elif kind == "punct":
             found.append(Token("punct", value))
+    if depth:
+        raise Unreadable("a comment has no end")
     return found
 
 

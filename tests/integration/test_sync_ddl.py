@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from migrate.model import TableDef
 from migrate.sync.change import Change
 from migrate.sync.dialect import read_dialect
 from migrate.sync.history import History
-from tests.integration.ddl_corpus import BOTH, NEW_ONLY, NOTHING, OLD_ONLY, UNREADABLE
+from tests.integration.ddl_corpus import BOTH, NEW_ONLY, OLD_ONLY
 from tests.integration.shards import Server, database, endpoint, run
 
 

@@ -2,116 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from migrate.catalog import read_catalog
-from migrate.db import Session
-from migrate.model import MergedTable, Shard, ShardTable, TableDef, Target
-from migrate.schema import create_schema, differences, target_ddl
+from migrate.model import Interleave, Shard, TableDef
 from migrate.sync.apart import apart
-from migrate.sync.change import Change
-from migrate.sync.dialect import read_dialect
-from migrate.sync.evolve import Apply, Decision, Hold, decide
-from migrate.sync.history import History
-from tests.integration.shards import Server, database, endpoint, run
-
-BASE = """CREATE TABLE {} (id INT NOT NULL, v VARCHAR(20) COLLATE utf8mb4_bin NOT NULL DEFAULT 'x', n INT,
- d DECIMAL(10,2), e ENUM('a','b'), s SET('a','b'), w TEXT, b VARBINARY(5), u SMALLINT UNSIGNED NOT NULL, f FLOAT, l VARCHAR(9) CHARACTER
- SET latin1, t DATETIME(3), PRIMARY KEY (id), KEY kn (n), UNIQUE KEY uv (v)) CHARSET utf8mb4"""
-ROWS = "INSERT INTO {0} VALUES ({1}, 'v{1}', 5, 1.50, 'b', 'a,b', 'text', 'by', 7, 1.5, 'ü', '2020-01-01 10:00:00.123')"
-
-
-class Scene:
-    """Tables t_1 and t_2 in one database of a source, merged into `t` of the same on the target."""
-
-    def __init__(self, source: Server, target: Server, schema: str, sessions: Sequence[Session], base: str):
-        self.source, self.server, self.schema = source, target, schema
-        self.session, self.target = sessions
-        for table in ("t_1", "t_2"):
-            run(source, "SET sql_mode = ''", base.format(table), database=schema)
-            if base == BASE:
-                run(source, ROWS.format(table, table[-1]), database=schema)
-        catalogue = {(t.shard.schema, t.shard.table): t.definition for t in read_catalog(self.session, "m1", [schema])}
-        self.history = History("m1", catalogue, read_dialect(self.session))
-        create_schema(self.target, [self.merged()], execute=True)
-        if base == BASE:
-            for number in (1, 2):
-                run(target, ROWS.format("t", number), database=schema, charset="utf8mb4")
-
-    def merged(self) -> MergedTable:
-        shards = [Shard("m1", self.schema, t) for t in ("t_1", "t_2")]
-        found = [(s, self.history.definition(s.schema, s.table)) for s in shards]
-        return MergedTable(Target(self.schema, "t"), tuple(ShardTable(s, d) for s, d in found if d))
-
-    def on_target(self) -> TableDef:
-        return next(t.definition for t in read_catalog(self.target, "target", [self.schema]))
-
-    def alter(self, statement: str) -> list[Decision]:
-        """Runs it on the source and does with the target what is decided; the decisions."""
-        run(self.source, "SET sql_mode = ''", statement, database=self.schema, charset="utf8mb4")
-        decisions = [self.carry(change) for change in self.history.read(self.schema, statement)]
-        catalogue = {t.shard.table: t.definition for t in read_catalog(self.session, "m1", [self.schema])}
-        if not any(isinstance(d, Hold) for d in decisions):
-            assert catalogue == {n[1]: self.history.definition(*n) for n in self.history.names()}
-        return decisions
-
-    def carry(self, change: Change) -> Decision:
-        name = (
-            change.renamed_to
-            if change.renamed_to and change.renamed_to[1].startswith("t_")
-            else (self.schema, change.table)
-        )
-        shard = Shard("m1", *name)
-        first = decision = decide(change, shard, self.merged(), self.on_target())
-        steps = 0
-        while isinstance(decision, Apply):
-            expected = decision.statements[1:]
-            run(
-                self.server,
-                "SET sql_mode = 'STRICT_TRANS_TABLES,ALLOW_INVALID_DATES'",
-                decision.statements[0],
-                database=self.schema,
-            )
-            decision = decide(change, shard, self.merged(), self.on_target())
-            assert (decision.statements if isinstance(decision, Apply) else ()) == expected
-            steps += 1
-            assert steps < 20
-        if not isinstance(first, Hold):
-            self.history.apply(change)
-        return first
-
-    def same_rows(self) -> None:
-        """Every column that a shard has holds in the target what it holds in the shard."""
-        for table in self.merged().shards:
-            names = ", ".join(f"`{c.name}`" for c in table.definition.stored_columns)
-            there = run(
-                self.source, f"SELECT {names} FROM {table.shard.table}", database=self.schema, charset="utf8mb4"
-            )
-            number = table.shard.table[-1]
-            here = run(
-                self.server, f"SELECT {names} FROM t WHERE id = {number}", database=self.schema, charset="utf8mb4"
-            )
-            assert here == there
-
-    def as_meant(self) -> None:
-        """The target is what `migrate schema` would make of the shards now."""
-        meant, made = target_ddl(self.merged()).definition, self.on_target()
-        assert differences(meant, made) == []
-        assert [c.comment for c in made.columns] == [c.comment for c in meant.columns]
-        assert made.comment == meant.comment
-
-
-def scene(source: Server, target: Server, base: str = BASE) -> Iterator[Scene]:
-    with database(source, target, prefix="evolve") as schema:
-        sessions = [Session(endpoint(source, "m1")), Session(endpoint(target, "target"))]
-        try:
-            yield Scene(source, target, schema, sessions, base)
-        finally:
-            for session in sessions:
-                session.close()
+from migrate.sync.evolve import Apply, Hold, Pass, decide
+from tests.integration.evolving import ROWS, Scene, scene
+from tests.integration.shards import run
 
 
 @pytest.fixture
@@ -233,3 +134,103 @@ def test_everything_else_holds(old: Scene, statement: str, reason: str) -> None:
     assert statement.format("t_1") in held.reason
     assert all(f"migrate sync {verb} {old.schema}.t" in held.remedy for verb in ("go-on", "skip", "replace"))
     assert old.on_target() == before
+
+
+def test_shards_that_give_their_rows_different_defaults_hold(old: Scene) -> None:
+    (first,) = old.alter("ALTER TABLE t_1 ADD x INT DEFAULT 1")
+    assert isinstance(first, Apply)
+    (second,) = old.alter("ALTER TABLE t_2 ADD x INT DEFAULT 2")
+    assert isinstance(second, Hold)
+    assert "get '2', but the target has it already and gave '1'" in second.reason
+
+
+def test_the_target_keeps_what_any_shard_needs_until_all_have_it(old: Scene) -> None:
+    old.alter("ALTER TABLE t_1 ADD x INT NOT NULL, MODIFY n BIGINT COMMENT 'big', ALTER v SET DEFAULT 'q'")
+    made = old.on_target()
+    assert made.column("x").default == "0"  # which rows of t_2 take until it has the column
+    assert (made.column("n").comment, made.column("v").default) == ("", "x")
+    assert f"{old.schema}.t: column x is on 1 of 2 shards; waiting for m1.{old.schema}.t_2" in apart(old.merged())
+    assert any("column n is " in s and "bigint(20)" in s for s in apart(old.merged()))
+    old.alter("ALTER TABLE t_2 ALTER v SET DEFAULT 'q'")
+    assert old.on_target().column("v").default == "x"
+    old.alter("ALTER TABLE t_2 ADD x INT NOT NULL, MODIFY n BIGINT COMMENT 'big'")
+    assert old.on_target().column("x").default is None
+    old.as_meant()
+
+
+def test_a_shard_may_stay_behind_a_wider_target(old: Scene) -> None:
+    old.alter("ALTER TABLE t_1 MODIFY n BIGINT, MODIFY e ENUM('a','b','c','d')")
+    made = old.on_target()
+    decisions = old.alter("ALTER TABLE t_2 MODIFY e ENUM('a','b','c')")
+    assert decisions == [Pass()]
+    assert old.on_target() == made
+    (apart_now,) = [d for d in old.alter("ALTER TABLE t_2 MODIFY e ENUM('a','b','c','x')")]
+    assert isinstance(apart_now, Hold)
+    assert "members change" in apart_now.reason
+
+
+def test_indexes_that_go_stay_on_the_target(old: Scene) -> None:
+    (passed,) = old.alter("ALTER TABLE t_1 DROP KEY kn")
+    assert isinstance(passed, Pass)
+    assert "the target keeps index kn" in passed.note
+    (passed,) = old.alter("ALTER TABLE t_2 DROP KEY kn, ADD KEY kn (n, d)")
+    assert isinstance(passed, Pass)
+    assert "the target keeps its own index kn" in passed.note
+
+
+def test_a_unique_index_may_get_another_name(old: Scene) -> None:
+    assert old.alter("ALTER TABLE t_1 DROP KEY uv, ADD UNIQUE KEY other (v)") == [Pass()]
+
+
+def test_new_shards(old: Scene) -> None:
+    (passed,) = old.alter("CREATE TABLE t_3 LIKE t_1")
+    assert isinstance(passed, Pass)
+    assert f"of the shape of m1.{old.schema}.t_1" in passed.note
+    (held,) = old.alter("CREATE TABLE t_4 (id INT PRIMARY KEY, n BIGINT)")
+    assert isinstance(held, Hold)
+    assert "another shape" in held.reason
+    assert "column v is missing" in held.reason
+    (held,) = old.alter("RENAME TABLE t_4 TO t_5")
+    assert isinstance(held, Hold)
+
+
+def test_a_new_shard_of_interleaved_keys_holds(old: Scene) -> None:
+    run(old.source, "CREATE TABLE t_3 LIKE t_1", database=old.schema)
+    (change,) = old.history.read(old.schema, "CREATE TABLE t_3 LIKE t_1")
+    merged = old.merged()
+    merged = replace(merged, interleaved={s.shard: {"id": Interleave(1, n)} for n, s in enumerate(merged.shards)})
+    held = decide(change, Shard("m1", old.schema, "t_3"), merged, old.on_target())
+    assert isinstance(held, Hold)
+    assert "number" in held.reason
+
+
+def test_interleaved_columns_stay_wide(old: Scene) -> None:
+    """The target's key is BIGINT; an INT that becomes BIGINT on the shard changes nothing there."""
+    (change,) = old.history.read(old.schema, "ALTER TABLE t_1 MODIFY id BIGINT NOT NULL, ADD x INT AFTER id")
+    merged = old.merged()
+    merged = replace(merged, interleaved={s.shard: {"id": Interleave(1, n)} for n, s in enumerate(merged.shards)})
+    run(old.server, "ALTER TABLE t MODIFY id BIGINT NOT NULL", database=old.schema)
+    decision = decide(change, Shard("m1", old.schema, "t_1"), merged, old.on_target())
+    assert isinstance(decision, Apply)
+    assert decision.statements == (f"ALTER TABLE `{old.schema}`.`t` ADD COLUMN `x` int NULL AFTER `id`",)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["UPDATE t_1 SET n = 1", "INSERT INTO t_1 SELECT * FROM q", "DELETE q FROM q JOIN t_1 USING (id)",
+     "LOAD DATA INFILE 'x' INTO TABLE t_1"],
+)  # fmt: skip
+def test_rows_logged_as_text_hold(old: Scene, statement: str) -> None:
+    (change,) = old.history.read(old.schema, statement)
+    held = decide(change, Shard("m1", old.schema, "t_1"), old.merged(), old.on_target())
+    assert isinstance(held, Hold)
+    assert "logged as text" in held.reason
+
+
+def test_what_cannot_be_read_holds(old: Scene) -> None:
+    (change,) = old.history.read(old.schema, "ALTER TABLE t_1 ADD g INT AS (n + 1) VIRTUAL")
+    assert change.kind == "unknown"
+    held = decide(change, Shard("m1", old.schema, "t_1"), old.merged(), old.on_target())
+    assert isinstance(held, Hold)
+    assert "can't be read safely: column g is generated" in held.reason
+    assert "copy" in held.remedy

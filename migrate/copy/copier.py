@@ -13,11 +13,11 @@ from typing import Any
 
 from migrate.config import Config
 from migrate.copy.anchor import anchor
+from migrate.copy.chunks import copy_chunk, load_file, plan_shards
 from migrate.copy.gate import check_keys, check_shapes, check_target
+from migrate.copy.job import ShardJob, definitions_of, shard_jobs
 from migrate.copy.keyset import chunk_columns
 from migrate.copy.manifest import ExportFile, parts_of, read_manifest
-from migrate.copy.rowformat import row_select
-from migrate.copy.worker import ShardJob, copy_chunk, load_file, plan_shards
 from migrate.db import connect
 from migrate.errors import NoGo
 from migrate.executor import results, workers
@@ -57,26 +57,6 @@ class CopyReport:
         rate = self.rows / self.seconds if self.seconds else 0
         lines.append(f"{self.rows:,} rows loaded in {self.seconds:.1f} s ({rate:,.0f} rows/s)")
         return "\n".join([*lines, *(f"note: {n}" for n in self.notes)])
-
-
-def shard_jobs(config: Config, tables: Sequence[MergedTable]) -> dict[Shard, ShardJob]:
-    """A job for every shard, the largest first, so that none is left to the end alone."""
-    jobs = [
-        ShardJob(
-            migration=config.name,
-            source=config.source(member.shard.instance),
-            target=config.target,
-            patience_s=config.run.patience_s,
-            table=member,
-            into=table.target,
-            remap=table.remap(member.shard),
-            select=row_select(member.definition, table.remap(member.shard)),
-            chunk_rows=config.run.chunk_rows,
-        )
-        for table in tables
-        for member in table.shards
-    ]
-    return {j.table.shard: j for j in sorted(jobs, key=lambda j: -j.table.rows)}
 
 
 def copy(config: Config, worker_count: int) -> CopyReport:
@@ -155,11 +135,6 @@ class _ShardSource:
 
     def planned(self, chunks: list[Chunk]) -> None:
         self._chunks += chunks
-
-
-def definitions_of(tables: Sequence[MergedTable]) -> dict[Shard, TableDef]:
-    """The definition of each shard."""
-    return {member.shard: member.definition for table in tables for member in table.shards}
 
 
 def _begun(config: Config) -> bool:

@@ -14,10 +14,10 @@ from typing import Any
 
 from migrate.config import Config
 from migrate.copy.anchor import anchor
-from migrate.copy.copier import definitions_of, shard_jobs
+from migrate.copy.files import FILE_ROWS, export_chunk, plan_export
 from migrate.copy.gate import check_shapes
+from migrate.copy.job import ShardJob, definitions_of, shard_jobs
 from migrate.copy.manifest import ExportFile, GrowingManifest, Head, escaped, file_name
-from migrate.copy.worker import FILE_ROWS, ShardJob, export_chunk, plan_export
 from migrate.errors import ConfigError, NoGo, naming
 from migrate.executor import results, workers
 from migrate.faults import fault_point

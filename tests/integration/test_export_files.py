@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from migrate.config import Config
-from migrate.copy import exporter, reader, worker
+from migrate.copy import exporter
 from migrate.copy.copier import load
 from migrate.copy.exporter import export
 from migrate.copy.manifest import ExportFile, parts_of, read_manifest
@@ -29,9 +29,9 @@ SUM = "COUNT(*), SUM(CRC32(CONCAT_WS('|', id, memo)))"
 @pytest.fixture
 def place(servers: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Config]:
     """Four shards on one instance, a target, and files that are small."""
-    for module in (worker, exporter):
-        monkeypatch.setattr(module, "FILE_ROWS", 100)
-    monkeypatch.setattr(reader, "_BLOCK", 10)
+    for module in ("files", "exporter"):
+        monkeypatch.setattr(f"migrate.copy.{module}.FILE_ROWS", 100)
+    monkeypatch.setattr("migrate.copy.reader._BLOCK", 10)
     source = servers.sources[0]
     with database(source, servers.target, prefix="files") as schema:
         for number, size in enumerate(SIZES):

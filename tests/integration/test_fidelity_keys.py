@@ -12,7 +12,6 @@ import pytest
 
 from migrate.catalog import read_catalog
 from migrate.config import Config, parse_url
-from migrate.copy import reader, worker
 from migrate.copy.exporter import export
 from migrate.copy.keyset import predicate, walk
 from migrate.copy.manifest import parts_of, read_manifest
@@ -117,16 +116,16 @@ def _tiles(server: Server, schema: str) -> None:
 def _exported(config: Config, folder: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Exports in files of 50 rows and parts of 20; the tables of which each file and part holds the rows of its bounds,
     by the server's own comparison, and no others."""
-    monkeypatch.setattr(worker, "FILE_ROWS", 50)
-    monkeypatch.setattr(reader, "_BLOCK", 10)
+    monkeypatch.setattr("migrate.copy.files.FILE_ROWS", 50)
+    monkeypatch.setattr("migrate.copy.reader._BLOCK", 10)
     config = replace(config, run=config.run.model_copy(update={"chunk_rows": 20}))
     export(config, folder, 2)
-    _, files, _ = read_manifest(folder)
-    found = parts_of(files)
+    _, exported, _ = read_manifest(folder)
+    found = parts_of(exported)
     seen = set()
     with Session(config.sources[0]) as session:
         for member in (m for table in read_routing(config).checked() for m in table.shards):
-            mine = sorted((f for f in files if f.chunk.shard == member.shard), key=lambda f: f.chunk.number)
+            mine = sorted((f for f in exported if f.chunk.shard == member.shard), key=lambda f: f.chunk.number)
             assert [f.rows for f in mine[:-1]] == [50] * (len(mine) - 1)
             parts = [pair for f in mine for pair in found[f.name]]
             for (before, _), (after, _) in pairwise(parts):

@@ -31,15 +31,15 @@ _TABLES = (
         lower_key JSON, upper_key JSON, loaded_rows BIGINT, loaded_at TIMESTAMP(6) NULL,
         PRIMARY KEY (migration, instance, schema_name, table_name, number) CLUSTERED)""",
     # What sync has applied: a row a part (applier), changed in the transaction that writes the part's rows. `inside`:
-    # row events of the next, large transaction that are in already.
-    f"""applied (migration {_NAME}, instance {_NAME}, part INT NOT NULL, seq BIGINT NOT NULL, position JSON NOT NULL,
-        inside BIGINT NOT NULL, source_time DOUBLE NOT NULL, committed_at TIMESTAMP(6) NOT NULL,
-        PRIMARY KEY (migration, instance, part) CLUSTERED)""",
+    # row events of the next, large transaction that are in already. `target`: '', or a table that is held, and stayed
+    # behind the others there.
+    f"""applied (migration {_NAME}, instance {_NAME}, target VARCHAR(200) COLLATE utf8mb4_bin NOT NULL, part INT NOT
+        NULL, seq BIGINT NOT NULL, position JSON NOT NULL, inside BIGINT NOT NULL, source_time DOUBLE NOT NULL,
+        committed_at TIMESTAMP(6) NOT NULL, PRIMARY KEY (migration, instance, target, part) CLUSTERED)""",
     # Target tables whose changes from one instance wait for the operator, from which position on.
-    f"""hold (migration {_NAME}, instance {_NAME}, target VARCHAR(200) COLLATE utf8mb4_bin, seq BIGINT NOT NULL,
-        position JSON NOT NULL, inside BIGINT NOT NULL, reason TEXT NOT NULL, statement LONGTEXT, held_at TIMESTAMP(6)
-        NOT NULL DEFAULT CURRENT_TIMESTAMP(6), resolution VARCHAR(16), replacement LONGTEXT,
-        PRIMARY KEY (migration, instance, target) CLUSTERED)""",
+    f"""hold (migration {_NAME}, instance {_NAME}, target VARCHAR(200) COLLATE utf8mb4_bin, position JSON NOT NULL,
+        reason LONGTEXT NOT NULL, statement LONGTEXT, held_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+        resolution VARCHAR(16), replacement LONGTEXT, PRIMARY KEY (migration, instance, target) CLUSTERED)""",
     f"""sync_status (migration {_NAME}, instance {_NAME}, heartbeat TIMESTAMP(6) NOT NULL, state JSON NOT NULL,
         PRIMARY KEY (migration, instance) CLUSTERED)""",
     f"""control (migration {_NAME} PRIMARY KEY, wanted VARCHAR(16) NOT NULL, operator VARCHAR(200) NOT NULL,

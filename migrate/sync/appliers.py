@@ -16,7 +16,7 @@ from migrate.model import literal
 from migrate.schema.stored import definition_to_json
 from migrate.sync.apply import Collision, Elsewhere, Share, shares, write_share
 from migrate.sync.batch import Batch, Doubt
-from migrate.sync.marks import Marks, json_literal
+from migrate.sync.marks import PARTS, Marks, json_literal
 from migrate.sync.writer import Writer
 
 log = logging.getLogger("migrate")
@@ -30,10 +30,10 @@ class Appliers:
 
     def __init__(self, config: Config, instance: str, marks: Marks, elsewhere: Elsewhere):
         self._config, self._instance, self._marks, self._elsewhere = config, instance, marks, elsewhere
-        self._writers: list[Writer | None] = [None] * marks.parts
-        self._pool = ThreadPoolExecutor(marks.parts + 1, thread_name_prefix="applier")
+        self._writers: list[Writer | None] = [None] * PARTS
+        self._pool = ThreadPoolExecutor(PARTS + 1, thread_name_prefix="applier")
         self._running: Future[None] | None = None
-        self._done = [0] * marks.parts
+        self._done = [0] * PARTS
         self._doubtful = False
         self.retries = 0
         self.reason = ""
@@ -48,7 +48,7 @@ class Appliers:
 
     def submit(self, batch: Batch, parts: list[int] | None = None) -> None:
         """Starts applying a batch (of those parts only, if given). The one before must be in."""
-        self._running = self._pool.submit(self._apply, batch, parts or list(range(self._marks.parts)))
+        self._running = self._pool.submit(self._apply, batch, parts or list(range(PARTS)))
 
     def wait(self) -> None:
         """Until the last batch is in. Raises what went wrong with it."""
@@ -57,7 +57,7 @@ class Appliers:
             running.result()
 
     def _apply(self, batch: Batch, parts: list[int]) -> None:
-        goal = max(self._done) if len(parts) < self._marks.parts else self._done[0] + 1
+        goal = max(self._done) if len(parts) < PARTS else self._done[0] + 1
         deadline = None
         while True:
             try:
@@ -81,22 +81,24 @@ class Appliers:
     def _attempt(self, batch: Batch, parts: list[int], goal: int) -> None:
         try:
             self._settle()
-            work = shares(batch, self._marks.parts)
+            work = shares(batch, PARTS)
             waiting = [p for p in parts if self._done[p] < goal]
-            if batch.definitions and 0 in waiting:  # the part that keeps the definitions goes first
-                self._together([0], work, batch, goal)
-                waiting.remove(0)
-            if waiting:
+            if batch.doubts or batch.definitions:  # what says so is in before anything that counts on it
+                self._together(waiting[:1], work, batch, goal, first=True)
+                waiting = waiting[1:]
+            if waiting and self._marks.held not in batch.doubts:
                 self._together(waiting, work, batch, goal)
         except (ConnectionLost, OutcomeUnknown, TryAgain):
             self.retries += 1
             self._doubtful = True
             raise
 
-    def _together(self, parts: list[int], work: list[Share], batch: Batch, goal: int) -> None:
+    def _together(
+        self, parts: list[int], work: list[Share], batch: Batch, goal: int, *, first: bool = False
+    ) -> None:
         """Prepares all the parts, and commits them when none of them had anything against it."""
         try:
-            self._each(parts, lambda p: self._prepare(p, work[p], batch, goal, first=p == parts[0]))
+            self._each(parts, lambda p: self._prepare(p, work[p], batch, goal, first))
         except BaseException:
             self._each(parts, self._roll_back)
             raise
@@ -116,11 +118,11 @@ class Appliers:
         writer.execute("BEGIN OPTIMISTIC")
         write_share(writer, share, batch.fuzzy, self._elsewhere)
         if first:
-            self._marks.hold(writer, batch)
-        if part == 0:
+            self._marks.hold(writer, batch, [d >= goal for d in self._done])
             self._define(writer, batch)
         fault_point("before_position_save")
-        self._marks.advance(writer, part, goal, batch)
+        if self._marks.held not in batch.doubts:
+            self._marks.advance(writer, part, goal, batch)
 
     def _define(self, writer: Writer, batch: Batch) -> None:
         for (schema, table), definition in batch.definitions.items():

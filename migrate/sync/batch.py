@@ -196,8 +196,9 @@ class Batch:
         self.doubts[target] = Hold(reason, statement)
 
     def forget(self, target: Target) -> None:
-        """Leaves the changes of a table out."""
+        """Leaves the changes of a table out, and what was doubtful about them."""
         self.tables.pop(target, None)
+        self.doubts.pop(target, None)
         self.doubled = {k: v for k, v in self.doubled.items() if k[0] != target}
 
 

@@ -76,22 +76,18 @@ def _release(config: Config, held: Held, marks: Marks, monitor: Monitor, progres
     target = Target(*held.target.split(".", 1))
     with connect(config.target, patience_s=config.run.patience_s) as session:
         at = marks.read(session)
-        if len({m.seq for m in at}) > 1:  # parts that were lost come first
+        if len({m.seq for m in at}) > 1 or at[0].inside:  # first to the end of a transaction, with all parts
             return "later"
     router = Router(config, held.instance, only=target)
     own = Marks(config.name, held.instance, target)
     progress.state, progress.reason = "releasing", f"{target} is brought to where {held.instance} is"
     reason = Passage(config, held.instance, router, own, monitor, progress, end=at[0].position, held=held).run()
     if reason == "end":
-        State.settled(config, lambda state: _let_go(state, held))
-        monitor.resolved.discard(held.target)
+        State.settled(config, lambda state: _let_go(state, own, held))
     return reason
 
 
-def _let_go(state: State, held: Held) -> None:
+def _let_go(state: State, marks: Marks, held: Held) -> None:
     with state.session.transaction():
-        state.session.execute(
-            "DELETE FROM migrate_meta.hold WHERE migration = %s AND instance = %s AND target = %s",
-            (state.name, held.instance, held.target),
-        )
-        state.journal("hold released", target=held.target, instance=held.instance)
+        marks.release(state.session)
+        state.journal("hold released", target=held.target, instance=held.instance, how=held.resolution)

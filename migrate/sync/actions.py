@@ -167,12 +167,21 @@ def _columns(cursor: Cursor, actions: Actions, dialect: Dialect) -> None:
 
 def _column(cursor: Cursor, actions: Actions, dialect: Dialect) -> None:
     written = read_column(cursor, cursor.name(), dialect)
-    actions.columns.append((written, None, None))
+    _append(actions, written, None, None)
 
 
 def _place(cursor: Cursor, actions: Actions, written: Written, instead_of: str | None) -> None:
     after = FIRST if cursor.skip("FIRST") else cursor.name() if cursor.skip("AFTER") else None
+    _append(actions, written, instead_of, after)
+
+
+def _append(actions: Actions, written: Written, instead_of: str | None, after: str | None) -> None:
+    """Adds a column, and the key that it is by its own attributes."""
     actions.columns.append((written, instead_of, after))
+    if written.key:
+        primary = written.key == "PRIMARY"
+        name = "PRIMARY" if primary else None
+        actions.indexes.append(WrittenIndex(name, ((written.name, None),), unique=True, primary=primary))
 
 
 def _drop(cursor: Cursor, actions: Actions) -> None:

@@ -7,21 +7,16 @@ know word for word is `unknown`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
-from migrate.model import TableDef
 from migrate.sync.actions import Actions, read_alter, read_body
-from migrate.sync.change import Change, Kind
+from migrate.sync.change import Change
 from migrate.sync.column_ddl import column_collation
-from migrate.sync.dialect import Dialect
+from migrate.sync.effects import Effects, Name, Tables
 from migrate.sync.index_ddl import index_options, read_index
-from migrate.sync.lexer import Cursor, Unreadable, tokens
-from migrate.sync.shadow import shadow_of
-from migrate.sync.shape import altered, empty, renamed
-
-Name = tuple[str, str]
+from migrate.sync.lexer import REAL_AS_FLOAT, Cursor, Unreadable, tokens
+from migrate.sync.shape import altered, empty
 
 _DML = ("INSERT", "REPLACE", "UPDATE", "DELETE", "LOAD", "WITH", "CALL", "DO", "IMPORT")
 _NOTHING = ("GRANT", "REVOKE", "ANALYZE", "OPTIMIZE", "REPAIR", "CHECK", "FLUSH", "BEGIN", "START", "COMMIT",
@@ -32,21 +27,6 @@ _OBJECTS = ("USER", "ROLE", "VIEW", "FUNCTION", "PROCEDURE", "EVENT", "SERVER", 
             "SEQUENCE", "PACKAGE", "RESOURCE", "SPATIAL REFERENCE", "INSTANCE", "AGGREGATE", "LIBRARY")  # fmt: skip
 
 
-class Tables(Protocol):
-    """What is known of the tables."""
-
-    @property
-    def dialect(self) -> Dialect: ...
-
-    def definition(self, schema: str, table: str) -> TableDef | None: ...
-
-    def names(self) -> Iterable[Name]: ...
-
-    def collation(self, schema: str) -> str: ...
-
-    def database(self, schema: str, collation: str | None) -> None: ...
-
-
 @dataclass
 class Reader:
     """One statement against what is known; changes so far are seen by what follows in it."""
@@ -54,23 +34,28 @@ class Reader:
     tables: Tables
     schema: str
     sql: str
-    changes: list[Change] = field(default_factory=list)
-    _now: dict[Name, TableDef | None] = field(default_factory=dict)
+    _effects: Effects = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._effects = Effects(self.tables, self.sql)
 
     def read(self, sql_mode: int) -> list[Change]:
         """The changes, in order."""
         try:
-            cursor = Cursor(tokens(self.sql, self.tables.dialect, sql_mode))
+            found = tokens(self.sql, self.tables.dialect, sql_mode)
+            if sql_mode & REAL_AS_FLOAT and any(t.value.upper() == "REAL" for t in found):
+                raise Unreadable("REAL means FLOAT in this sql_mode")
+            cursor = Cursor(found)
         except Unreadable as error:
-            self._unknown((n for n in self.tables.names() if n[1].lower() in self.sql.lower()), str(error))
-            return self.changes
+            self._effects.unknown((n for n in self.tables.names() if n[1].lower() in self.sql.lower()), str(error))
+            return self._effects.changes
         main: list[Name] = []
         try:
             self._statement(cursor, main)
         except Unreadable as error:
-            self.changes.clear()
-            self._unknown(dict.fromkeys(main or self._mentioned(cursor)), str(error))
-        return self.changes
+            self._effects.changes.clear()
+            self._effects.unknown(dict.fromkeys(main or self._mentioned(cursor)), str(error))
+        return self._effects.changes
 
     def _statement(self, cursor: Cursor, main: list[Name]) -> None:
         while cursor.skip(";") or cursor.skip("("):
@@ -91,33 +76,6 @@ class Reader:
             self._dml(word, cursor)
         elif word not in _NOTHING:
             raise Unreadable(f"near {word}")
-
-    # -- what is known now, and what changes
-
-    def _definition(self, name: Name) -> TableDef | None:
-        key = self.tables.dialect.name(*name)
-        return self._now[key] if key in self._now else self.tables.definition(*name)
-
-    def _change(
-        self,
-        kind: Kind,
-        name: Name,
-        after: TableDef | None,
-        *,
-        renamed_to: Name | None = None,
-        lost: tuple[str, ...] = (),
-        reason: str = "",
-    ) -> None:
-        before = self._definition(name)
-        self.changes.append(Change(kind, *name, before, after, self.sql, renamed_to, lost, reason))
-        key = self.tables.dialect.name
-        if renamed_to:
-            self._now[key(*name)] = None
-        self._now[key(*(renamed_to or name))] = after
-
-    def _unknown(self, names: Iterable[Name], reason: str) -> None:
-        for name in names:
-            self._change("unknown", name, None, reason=reason)
 
     def _mentioned(self, cursor: Cursor) -> list[Name]:
         """The known tables that the text names."""
@@ -176,17 +134,17 @@ class Reader:
         careful = cursor.skip("IF", "NOT", "EXISTS")
         name = cursor.table(self.schema)
         main.append(name)
-        if self._definition(name) is not None:
+        if self._effects.definition(name) is not None:
             if careful:
                 return
             if replaces:
-                self._change("drop", name, None)
+                self._effects.change("drop", name, None)
         inside = cursor.sees("(", "LIKE")
         if inside:
             cursor.take()
         dialect = self.tables.dialect
         if cursor.skip("LIKE"):
-            self._like(name, cursor.table(self.schema))
+            self._effects.like(name, cursor.table(self.schema))
             if inside:
                 cursor.expect(")")
             cursor.end()
@@ -197,16 +155,7 @@ class Reader:
         cursor.end()
         default = self.tables.collation(name[0])
         definition, _ = altered(empty(dialect, default), actions, name[1], default, dialect)
-        self._change("create", name, definition)
-
-    def _like(self, name: Name, model: Name) -> None:
-        definition = self._definition(model)
-        if definition is None:
-            raise Unreadable(f"it is made like {'.'.join(model)}, whose definition isn't known")
-        checks = definition.checks
-        if not self.tables.dialect.mariadb:
-            checks = tuple(sorted(f"{name[1]}_chk_{n}" for n in range(1, len(checks) + 1)))
-        self._change("create", name, replace(definition, foreign_keys=(), triggers=(), checks=checks))
+        self._effects.change("create", name, definition)
 
     def _create_index(self, cursor: Cursor, main: list[Name]) -> None:
         kind = cursor.one_of("UNIQUE", "FULLTEXT", "SPATIAL")
@@ -220,7 +169,7 @@ class Reader:
         main.append(name)
         made = read_index(cursor, index, unique=kind == "UNIQUE", kind=kind if kind in ("FULLTEXT", "SPATIAL") else "")
         self._online(cursor)
-        self._act(name, Actions(indexes=[replace(made, missing_only=careful)]))
+        self._effects.act(name, Actions(indexes=[replace(made, missing_only=careful)]))
 
     def _online(self, cursor: Cursor) -> None:
         """The options behind an index: how it is made."""
@@ -233,24 +182,6 @@ class Reader:
         cursor.skip("NOWAIT")
         cursor.end()
 
-    def _act(self, name: Name, actions: Actions) -> None:
-        before = self._definition(name)
-        if before is None:
-            raise Unreadable("the table's definition isn't known")
-        database = self.tables.collation(name[0])
-        after, lost = altered(before, actions, name[1], database, self.tables.dialect)
-        there = {c.name.lower() for c in after.columns}
-        if any(c.lower() in there for c in lost) and shadow_of(
-            name[1], (n[1] for n in self.tables.names() if n[1] != name[1])
-        ):
-            raise Unreadable("an online schema change drops a column and adds one of its name: its values are lost")
-        if actions.lossy:
-            self._change("truncate", name, after, lost=lost, reason=actions.lossy)
-        elif actions != Actions(rename_to=actions.rename_to) or not actions.rename_to:
-            self._change("alter", name, after, lost=lost)
-        if actions.rename_to:
-            self._moves([(name, actions.rename_to)])
-
     def _create_trigger(self, cursor: Cursor, main: list[Name], replaces: bool) -> None:
         schema, trigger = cursor.table(self.schema)
         while not cursor.skip("ON"):
@@ -258,10 +189,10 @@ class Reader:
                 raise Unreadable("a trigger of no table")
         name = cursor.table(schema)
         main.append(name)
-        before = self._definition(name)
+        before = self._effects.definition(name)
         if before is not None:
             kept = {t for t in before.triggers if not (replaces and t == trigger)}
-            self._change("alter", name, replace(before, triggers=tuple(sorted(kept | {trigger}))))
+            self._effects.change("alter", name, replace(before, triggers=tuple(sorted(kept | {trigger}))))
 
     def _alter(self, cursor: Cursor, main: list[Name]) -> None:
         cursor.one_of("ONLINE", "OFFLINE")
@@ -274,7 +205,7 @@ class Reader:
                 cursor.integer()
             actions = read_alter(cursor, self.schema, self.tables.dialect)
             cursor.end()
-            self._act(name, actions)
+            self._effects.act(name, actions)
         elif cursor.one_of("DATABASE", "SCHEMA"):
             named = cursor.named() and not any(
                 cursor.sees(w) for w in ("CHARACTER", "CHARSET", "COLLATE", "DEFAULT", "ENCRYPTION", "READ", "UPGRADE")
@@ -299,7 +230,7 @@ class Reader:
             cursor.one_of("RESTRICT", "CASCADE")
             self._wait(cursor)
             for name in names:
-                self._change("drop", name, None)
+                self._effects.change("drop", name, None)
         elif cursor.skip("INDEX"):
             careful = cursor.skip("IF", "EXISTS")
             index = cursor.name()
@@ -307,7 +238,7 @@ class Reader:
             name = cursor.table(self.schema)
             main.append(name)
             self._online(cursor)
-            self._act(name, Actions(dropped_indexes=[(index, not careful)]))
+            self._effects.act(name, Actions(dropped_indexes=[(index, not careful)]))
         elif cursor.skip("TRIGGER"):
             cursor.skip("IF", "EXISTS")
             self._drop_trigger(*cursor.table(self.schema))
@@ -316,7 +247,7 @@ class Reader:
             schema = cursor.name()
             of = self.tables.dialect.name
             for name in [n for n in self.tables.names() if of(n[0], "") == of(schema, "")]:
-                self._change("drop", name, None)
+                self._effects.change("drop", name, None)
         elif not (any(cursor.sees(*w.split()) for w in _OBJECTS) or cursor.skip("PREPARE")):
             raise Unreadable(f"near DROP {cursor.next}")
 
@@ -327,9 +258,11 @@ class Reader:
 
     def _drop_trigger(self, schema: str, trigger: str) -> None:
         for name in self.tables.names():
-            before = self._definition(name)
+            before = self._effects.definition(name)
             if name[0] == schema and before is not None and trigger in before.triggers:
-                self._change("alter", name, replace(before, triggers=tuple(t for t in before.triggers if t != trigger)))
+                self._effects.change(
+                    "alter", name, replace(before, triggers=tuple(t for t in before.triggers if t != trigger))
+                )
 
     def _rename(self, cursor: Cursor, main: list[Name]) -> None:
         if cursor.sees("USER"):
@@ -346,35 +279,14 @@ class Reader:
             if not cursor.skip(","):
                 break
         self._wait(cursor)
-        self._moves(moves)
-
-    def _moves(self, moves: list[tuple[Name, Name]]) -> None:
-        """Names change, one after the other. A shadow table that takes the place of the table that it was made for
-        alters that table; the old one goes on under the name that it was moved to."""
-        if len(moves) == 2 and moves[1][1] == moves[0][0] and moves[0][0][0] == moves[1][0][0]:
-            (table, aside), (shadow, _) = moves
-            before, after = self._definition(table), self._definition(shadow)
-            if shadow_of(shadow[1], [table[1]]) and before is not None:
-                if after is None:
-                    raise Unreadable(f"{'.'.join(shadow)} takes its place, whose definition isn't known")
-                there = {c.name.lower() for c in after.columns}
-                lost = tuple(c.name for c in before.columns if c.name.lower() not in there)
-                dialect = self.tables.dialect
-                self._change("alter", table, renamed(after, shadow[1], table[1], dialect), lost=lost)
-                self._now[dialect.name(*shadow)] = before
-                self._change("rename", shadow, renamed(before, table[1], aside[1], dialect), renamed_to=aside)
-                return
-        for old, new in moves:
-            definition = self._definition(old)
-            after = definition and renamed(definition, old[1], new[1], self.tables.dialect)
-            self._change("rename", old, after, renamed_to=new)
+        self._effects.moves(moves)
 
     def _truncate(self, cursor: Cursor, main: list[Name]) -> None:
         cursor.skip("TABLE")
         name = cursor.table(self.schema)
         main.append(name)
         self._wait(cursor)
-        self._change("truncate", name, self._definition(name))
+        self._effects.change("truncate", name, self._effects.definition(name))
 
     def _dml(self, word: str, cursor: Cursor) -> None:
         """A statement that was logged as text: the table that it writes to, or else all that it names."""
@@ -390,7 +302,7 @@ class Reader:
                     raise Unreadable("LOAD into what")
             names = [cursor.table(self.schema)]
         for name in names:
-            self._change("dml", name, self._definition(name))
+            self._effects.change("dml", name, self._effects.definition(name))
 
 
 def one_line(sql: str, length: int = 200) -> str:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from migrate.sync.dialect import Dialect
 
-ANSI_QUOTES, NO_BACKSLASH_ESCAPES = 4, 1 << 20  # bits of sql_mode, as a binlog event has it
+REAL_AS_FLOAT, ANSI_QUOTES, NO_BACKSLASH_ESCAPES = 1, 4, 1 << 20  # bits of sql_mode, as a binlog event has it
 
 _TOKEN = re.compile(
     r"""(?P<space>\s+)

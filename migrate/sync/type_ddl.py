@@ -144,6 +144,8 @@ def full_type(given: WrittenType, width: int, dialect: Dialect) -> str:
             return ("float" if args[0] <= 24 else "double") + sign
         return f"{kind}({args[0]},{args[1]}){sign}" if args else kind + sign
     if kind in ("bit", "char", "binary"):
+        if args and (args[0] > 255 or (kind == "bit" and not args[0])):
+            raise Unreadable(f"a {kind} of that length")
         return f"{kind}({args[0] if args else 1})"
     if kind in ("varchar", "varbinary"):
         if len(args) != 1 or args[0] * width > 65535:
@@ -152,10 +154,12 @@ def full_type(given: WrittenType, width: int, dialect: Dialect) -> str:
     if kind in _FRACTIONS:
         return f"{kind}({args[0]})" if args and args[0] else kind
     if kind == "year":
-        return "year(2)" if args == (2,) else "year(4)" if widths_shown else "year"
+        if args == (2,):
+            raise Unreadable("a YEAR(2), which some versions make a YEAR(4)")
+        return "year(4)" if widths_shown else "year"
     if kind in ("enum", "set"):
         return f"{kind}({','.join(map(_member, given.members))})"
-    if args and kind in ("text", "blob"):
+    if args and args[0] and kind in ("text", "blob"):
         size = next(s for s, limit in _BLOB_BYTES.items() if args[0] * (width if kind == "text" else 1) <= limit)
         return f"{size}{kind}"
     if args:

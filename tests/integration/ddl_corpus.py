@@ -65,6 +65,10 @@ BOTH: dict[str, tuple[str, ...]] = {
     ),
     "primary_not_null": ("CREATE TABLE t (a INT, b VARCHAR(5), c BINARY(3) NOT NULL, d INT PRIMARY KEY)",
                          "ALTER TABLE t DROP PRIMARY KEY, ADD PRIMARY KEY (d, c)"),
+    "names_of_keys": (
+        "CREATE TABLE t (a INT, KEY (a), b INT UNIQUE, c INT UNIQUE, UNIQUE (a), KEY (b), d INT UNIQUE KEY, e BIT(1), KEY (d))",
+        "ALTER TABLE t ADD KEY (a), ADD z INT UNIQUE, ADD KEY (z), ADD UNIQUE (a, b)",
+    ),
     "like": (T, "CREATE TABLE u LIKE t", "CREATE TABLE IF NOT EXISTS v (LIKE t)", "CREATE TABLE IF NOT EXISTS v LIKE u"),
     "add_columns": (
         T,
@@ -187,7 +191,7 @@ OLD_ONLY: dict[str, tuple[str, ...]] = {
     "timestamp_altered": ("CREATE TABLE t (a TIMESTAMP NULL)", "ALTER TABLE t ADD b TIMESTAMP, CHANGE a a TIMESTAMP"),
     "nullable_primary": ("CREATE TABLE t (a INT, b VARCHAR(5), c DECIMAL(5,2), d DATETIME, e ENUM('x','y'), f BINARY(3), g DATE, h DOUBLE, i VARBINARY(3), PRIMARY KEY (a, b, c, d, e, f, g, h, i))",),
     "nullable_primary_altered": ("CREATE TABLE t (a INT, b INT)", "ALTER TABLE t ADD PRIMARY KEY (a)"),
-    "year_2": ("CREATE TABLE t (a YEAR(4), b INT)",),
+    "year_4": ("CREATE TABLE t (a YEAR(4), b INT)",),
     "ignore": (T, "ALTER TABLE t ADD x INT", "ALTER IGNORE TABLE t ADD UNIQUE (x)"),
     "index_of_255": ("CREATE TABLE t (a VARCHAR(255), KEY (a)) CHARSET latin1",),
 }  # fmt: skip
@@ -206,6 +210,7 @@ NEW_ONLY: dict[str, tuple[str, ...]] = {
         "CREATE TABLE t (a INT, b INT INVISIBLE, c INT DEFAULT 5 VISIBLE, KEY (b) INVISIBLE)",
         "ALTER TABLE t ADD d INT INVISIBLE AFTER a, ADD INDEX i (a) VISIBLE",
     ),
+    "invisible_key": ("SET sql_generate_invisible_primary_key = ON", "CREATE TABLE t (a INT)", "ALTER TABLE t ADD b INT"),
     "json": ("CREATE TABLE t (a JSON, b JSON NOT NULL)", "ALTER TABLE t ADD j JSON AFTER a"),
     "expression_default": ("CREATE TABLE t (a VARCHAR(36) DEFAULT (UUID()), b INT)",),
     "expression_index": ("CREATE TABLE t (a INT, b INT)", "ALTER TABLE t ADD INDEX ((a + 1)), ADD KEY k2 (b, (a * 2) DESC)"),

@@ -117,11 +117,19 @@ class HookFence:
 
     def put_up(self, config: Config, run: int, keep: Keep, within_s: float) -> str:
         assert config.cutover.hooks.fence is not None
-        return run_hook(config, "fence", config.cutover.hooks.fence, direction="cutover", run=run)
+        limit = min(within_s, config.cutover.hooks.timeout_s)
+        return run_hook(config, "fence", config.cutover.hooks.fence, direction="cutover", run=run, limit_s=limit)
 
     def lift(self, config: Config, run: int, kept: dict[str, Any]) -> str:
         assert config.cutover.hooks.lift is not None
-        return run_hook(config, "lift", config.cutover.hooks.lift, direction="cutover", run=run)
+        return run_hook(
+            config,
+            "lift",
+            config.cutover.hooks.lift,
+            direction="cutover",
+            run=run,
+            limit_s=config.cutover.hooks.timeout_s,
+        )
 
 
 def fence_of(config: Config) -> Fence:

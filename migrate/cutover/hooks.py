@@ -17,14 +17,13 @@ _SHOWN = 2000  # characters of a hook's output that are kept
 _GRACE_S = 2.0  # between SIGTERM and SIGKILL
 
 
-def run_hook(config: Config, name: str, path: Path, *, direction: str, run: int) -> str:
+def run_hook(config: Config, name: str, path: Path, *, direction: str, run: int, limit_s: float) -> str:
     """Runs the hook; gives what it printed. NoGo if it fails, can't be run, or isn't done in time.
 
     Its environment is ours, less the secrets of the config, and MIGRATE_STEP (the hook's name), MIGRATE_DIRECTION
     (cutover or rollback), MIGRATE_RUN (a number), MIGRATE_NAME and MIGRATE_CONFIG. It must be safe to run twice. At its
     limit it gets SIGTERM with all its children, two seconds later SIGKILL.
     """
-    limit = config.cutover.hooks.timeout_s
     told = {
         "MIGRATE_STEP": name,
         "MIGRATE_DIRECTION": direction,
@@ -41,14 +40,14 @@ def run_hook(config: Config, name: str, path: Path, *, direction: str, run: int)
         except OSError as error:
             raise NoGo(f"hook {name}, {path}: {error.strerror or error}") from None
         try:
-            code = _waited(process, limit)
+            code = _waited(process, limit_s)
         finally:
             _end(process)
         output.seek(0)
         said = redact(output.read(_SHOWN).decode(errors="replace")).strip()
     if code is None:
         raise NoGo(
-            f"hook {name}, {path}, was not done in {limit:g} s and was ended; it had printed: {said or 'nothing'}"
+            f"hook {name}, {path}, was not done in {limit_s:g} s and was ended; it had printed: {said or 'nothing'}"
         )
     if code:
         raise NoGo(f"hook {name}, {path}, ended with {code}: {said or 'it printed nothing'}")

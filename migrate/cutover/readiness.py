@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
@@ -12,6 +12,7 @@ from migrate.cutover.hooks import problem
 from migrate.db import connect
 from migrate.doublewrite import phases
 from migrate.errors import MigrateError
+from migrate.model import Shard
 from migrate.sync.status import read_sync_status
 
 
@@ -41,7 +42,8 @@ class Verifier(Protocol):
     def last_clean(self) -> Clean | None: ...
     def money(self) -> Verification: ...  # counts, control totals, invariants
     def everything(self) -> Verification: ...  # and the digest of every row
-    def changed(self, since: dict[str, dict[str, str]]) -> Verification: ...  # rows written since these positions
+    # the rows of those keys (SQL literals as the target has them, by target and shard), on both sides
+    def changed(self, keys: Mapping[str, Mapping[Shard, Collection[str]]]) -> Verification: ...
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Where an instance's binlog stands. Opaque outside the binlog code: a mapping that is stored and handed on.
 
 Its entries are all text: `file` and `offset`, between two transactions; `gtid_set`, the GTIDs of all transactions up
-to there ("" if the server has none); `server_uuid`, whose binlog the file is; and, where known, `created`, when the
+to there ("" if the server has none); `server_uuid`, whose binlog the file is (of MariaDB its server_uid); and, where known, `created`, when the
 server made the file (epoch seconds), by which a file is told from another of the same name, and `prepared`, the XA
 transactions that are prepared there and not committed (space-separated).
 """
@@ -40,8 +40,8 @@ def capture(session: Session, instance: str) -> Position:
 
 
 def server_uuid(session: Session) -> str:
-    """The server's own UUID; "" where it has none (MariaDB)."""
-    rows = session.query("SHOW GLOBAL VARIABLES LIKE 'server_uuid'")
+    """What tells the server from others: its UUID, or MariaDB's server_uid; "" where it has none (before 10.11)."""
+    rows = session.query("SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uuid', 'server_uid')")
     return str(rows[0][1]) if rows else ""
 
 

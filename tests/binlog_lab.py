@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 from migrate.config import Endpoint, parse_url
@@ -18,6 +19,7 @@ from migrate.db import Session
 from migrate.position import Position, capture, reached
 from migrate.sandbox.mysql import MySQLServer
 from migrate.sync.stream import BEGIN, COMMIT, DELETE, INSERT, ROWS, STATEMENT, UPDATE, Stream
+from tests.integration.shards import run
 
 _GUARD = """\
 import sys, psutil
@@ -44,13 +46,16 @@ class LoneServer(MySQLServer):
         self.wait_ready()
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @contextmanager
 def lone_server(folder: Path, wanted: str, **options: object) -> Iterator[LoneServer]:
     """A server of that version in a folder that isn't there, gone at the end, even if the tests are killed."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = LoneServer("m1", folder, port, "secret", number=7, wanted=wanted)
+    server = LoneServer("m1", folder, free_port(), "secret", number=7, wanted=wanted)
     server.options = {"innodb-buffer-pool-size": "64M", **{k.replace("_", "-"): v for k, v in options.items()}}
     with running(server):
         yield server
@@ -79,6 +84,15 @@ def endpoint_of(server: Any, **changes: Any) -> Endpoint:
 def position_of(server: Any) -> Position:
     with Session(endpoint_of(server)) as session:
         return capture(session, "m1")
+
+
+def purge_before(server: Any, file: str) -> None:
+    """Purges the binlogs before a file, once the server has noticed that no stream reads them any more."""
+    for _ in range(100):
+        if run(server, f"PURGE BINARY LOGS TO '{file}'", "SHOW BINARY LOGS")[0][0] == file:
+            return
+        sleep(0.1)
+    raise AssertionError(f"{server.name} doesn't purge the binlogs before {file}")
 
 
 @dataclass

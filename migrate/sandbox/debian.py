@@ -1,4 +1,4 @@
-"""Packages of Debian unstable, unpacked into a folder of ours beside their own C library. Needs no root."""
+"""Packages of Debian, unpacked into a folder of ours beside their own C library. Needs no root."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ _MIRROR = "https://deb.debian.org/debian"
 _INDEX_BYTES = 32_000_000
 
 
-def unpack_packages(apt: Sequence[str], package: str, folder: Path) -> None:
+def unpack_packages(
+    apt: Sequence[str], package: str, folder: Path, *, suite: str = "sid", title: str = "MySQL 9.7"
+) -> None:
     """Unpacks a package and all it depends on into `folder`/root, verified by the Debian archive's keys."""
     if not _KEYRING.is_file():
         raise SandboxError(f"no keys to verify Debian packages with at {_KEYRING}: install debian-archive-keyring")
     for name in ("lists/partial", "cache/archives/partial", "debs", "root"):
         (folder / name).mkdir(parents=True)
     sources = folder / "sources.list"
-    sources.write_text(f"deb [signed-by={_KEYRING}] {_mirror()} sid main\n")
+    sources.write_text(f"deb [signed-by={_KEYRING}] {_mirror()} {suite} main\n")
     options = {
         "Dir::Etc::sourcelist": sources,
         "Dir::Etc::sourceparts": "/dev/null",
@@ -33,17 +35,17 @@ def unpack_packages(apt: Sequence[str], package: str, folder: Path) -> None:
         "APT::Update::Error-Mode": "any",
     }
     command = [*apt, "-q", *(f"-o{key}={value}" for key, value in options.items())]
-    with Progress("MySQL 9.7: reading Debian's package index", _INDEX_BYTES, "B") as progress:
+    with Progress(f"{title}: reading Debian's package index", _INDEX_BYTES, "B") as progress:
         run([*command, "update"], cwd=folder, watch=lambda _: progress.at(folder_size(folder / "lists")))
     plan = run([*command, "--no-install-recommends", "--simulate", "install", package], cwd=folder)
     packages = [name for name in re.findall(r"^Inst (\S+)", plan, re.MULTILINE) if not name.startswith("perl")]
     uris = run([*command, "--print-uris", "download", *packages], cwd=folder)
     size = sum(int(n) for n in re.findall(r"^'\S+' \S+ (\d+)", uris, re.MULTILINE))
     debs = folder / "debs"
-    with Progress("MySQL 9.7: downloading", size, "B") as progress:
+    with Progress(f"{title}: downloading", size, "B") as progress:
         run([*command, "download", *packages], cwd=debs, watch=lambda _: progress.at(folder_size(debs)))
     archives = sorted(debs.glob("*.deb"))
-    with Progress("MySQL 9.7: unpacking", len(archives), "packages") as progress:
+    with Progress(f"{title}: unpacking", len(archives), "packages") as progress:
         for number, archive in enumerate(archives, 1):
             run(["dpkg", "-x", archive, folder / "root"], cwd=folder)
             progress.at(number)

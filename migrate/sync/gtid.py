@@ -143,6 +143,9 @@ class GtidSet:
             for first, last in self._intervals[origin]:
                 yield origin, first, last
 
+    def __len__(self) -> int:
+        return sum(last - first + 1 for _, first, last in self)
+
     def __bool__(self) -> bool:
         return bool(self._intervals)
 

@@ -12,6 +12,7 @@ from migrate.sync.wire import Wire
 
 _NOT_BINLOGGING = 1381
 _LARGEST_OFFSET = 0xFFFFFFFF
+_MOST_COMMITTING = 1000
 _SETTLE_S = 15.0  # what a committed transaction may take from the binlog into gtid_executed, with semi-sync
 _AGAIN = "copy again from a new position: give the migration another name and start with an empty target"
 
@@ -91,7 +92,7 @@ def _check_executed(wire: Wire, start: Position, gtids: GtidSet) -> None:
         return
     deadline = monotonic() + _SETTLE_S
     while missing := gtids.minus(GtidSet.parse(str(wire.value("SELECT @@GLOBAL.gtid_executed") or ""))):
-        if len(list(missing)) > 3 or monotonic() > deadline:
+        if len(missing) > _MOST_COMMITTING or monotonic() > deadline:
             raise NoGo(
                 f"{wire.endpoint} doesn't have transactions that sync has applied: {missing}; it stands at "
                 f"{_text(start)}. The server was reset (RESET MASTER, RESET BINARY LOGS AND GTIDS), restored from an "

@@ -36,10 +36,11 @@ _COMPRESSED = {
     e.DELETE_COMPRESSED_V1: (DELETE, _V1),
 }  # fmt: skip
 _PASSED_OVER = frozenset({
-    e.STOP, e.INTVAR, e.RAND, e.USER_VAR, e.PREVIOUS_GTIDS, e.IGNORABLE, e.ROWS_QUERY, e.TRANSACTION_CONTEXT,
-    e.VIEW_CHANGE, e.ANNOTATE_ROWS, e.BINLOG_CHECKPOINT, e.GTID_LIST, e.BEGIN_LOAD_QUERY, e.APPEND_BLOCK,
+    e.INTVAR, e.RAND, e.USER_VAR, e.IGNORABLE, e.ROWS_QUERY, e.TRANSACTION_CONTEXT,
+    e.VIEW_CHANGE, e.ANNOTATE_ROWS, e.BEGIN_LOAD_QUERY, e.APPEND_BLOCK,
     e.DELETE_FILE,
 })  # fmt: skip
+_BETWEEN = frozenset({e.STOP, e.PREVIOUS_GTIDS, e.GTID_LIST, e.BINLOG_CHECKPOINT})
 _ROWS = struct.Struct("<IHHH")  # table id, flags, and of V2 the length of what follows, itself included
 _NO_TABLE = 0xFFFFFF
 _MOST_TABLE_MAPS = 10_000
@@ -52,6 +53,8 @@ _CLOSED, _ANNOUNCED, _OPEN = range(3)
 
 class Stream:
     """Follows the binlog of an instance from a position. Iterate it once; make a new one after an error.
+
+    `server_id` is ours alone among the replicas of the instance; a stream with the same one ends when this begins.
 
     Items are tuples, their first element says what they are:
 
@@ -92,7 +95,7 @@ class Stream:
         self._wire = Wire(endpoint, server_id=server_id, heartbeat_s=heartbeat_s)
         try:
             self._uuid = server_uuid(self._wire)
-            self._by_place = request(self._wire, start)
+            self._moves = request(self._wire, start)
         except BaseException:
             self._wire.close()
             raise
@@ -243,7 +246,7 @@ class Stream:
         elif kind == e.XA_PREPARE:
             yield self._xa_prepare(event)
         elif kind == e.FORMAT_DESCRIPTION:
-            self._described_file(data, start, stop, when)
+            self._described_file(data, start, stop, when, end)
         elif kind == e.ROTATE:
             self._file = data[start + 8 : stop].decode()
         elif kind == e.INCIDENT:
@@ -251,6 +254,9 @@ class Stream:
             raise self._refusal(f"the server lost events here ({text or 'an incident'})", "copy again from here on")
         elif kind == e.START_ENCRYPTION:
             raise self._refusal("the binlog is encrypted in a way that its server doesn't undo", "turn encryption off")
+        elif kind in _BETWEEN:
+            if self._state == _CLOSED and self._moves:
+                self._passed(end)
         elif kind not in _PASSED_OVER and not flags & e.IGNORABLE_FLAG:
             raise self._refusal(f"event type {kind} isn't known", "it may change data, so it is not passed over")
 
@@ -342,7 +348,7 @@ class Stream:
                 "SET GLOBAL binlog_row_value_options = '', let every client connect anew, and copy again",
             )
 
-    def _described_file(self, data: bytes, start: int, stop: int, when: int) -> None:
+    def _described_file(self, data: bytes, start: int, stop: int, when: int, end: int) -> None:
         """A file begins, or the one in which the stream starts is described."""
         e.format_description(data, start, stop)
         if self._state != _CLOSED:
@@ -350,9 +356,9 @@ class Stream:
         self._cache.clear()
         self._created = str(when)
         if self._described:
-            self._offset = 4
-            self._passed(4)
-        elif self._by_place:
+            self._offset, self._moves = 4, True
+            self._passed(end)
+        elif self._moves:
             check_created(self._wire, self._start, when)
             self._position["created"] = self._created
         self._described = True

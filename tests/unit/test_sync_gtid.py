@@ -32,7 +32,7 @@ def test_a_set_holds_what_was_added_however_it_travels(model: set[tuple[str, int
     assert members(gtids) == model
     assert GtidSet.parse(str(gtids)) == gtids
     assert GtidSet.decode(gtids.encode()) == gtids
-    assert bool(gtids) == bool(model)
+    assert bool(gtids) == bool(model) and len(gtids) == len(model)
 
 
 @given(models, origins, st.integers(1, 41))

@@ -245,11 +245,15 @@ class Ledger(_Strict):
         return found
 
 
+def ledger_path(pack: str | Path) -> Path:
+    """The ledger.toml of a pack, named by its name, its folder or that file itself."""
+    return Path(pack) if Path(pack).suffix == ".toml" else pack_dir(str(pack)) / "ledger.toml"
+
+
 def load_ledger(pack: str | Path) -> Ledger:
     """The ledger of a pack, by its name, its folder or the path of a ledger.toml. ConfigError names file and key."""
-    path = Path(pack) if Path(pack).suffix == ".toml" else pack_dir(str(pack)) / "ledger.toml"
-    return read_toml(path, Ledger)
+    return read_toml(ledger_path(pack), Ledger)
 
 
 __all__ = ["Account", "ColumnName", "Control", "Entry", "Filter", "Ledger", "Role", "TableName", "Voucher",
-           "load_ledger"]  # fmt: skip
+           "ledger_path", "load_ledger"]  # fmt: skip

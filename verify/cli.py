@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,6 +11,8 @@ import click
 from migrate.command import CommandGroup, emit, json_option, with_config, workers_option
 from migrate.config import Config
 from migrate.errors import MISMATCH
+from verify.evidence import folder_of, keep
+from verify.repair import Direction, Order, repair, undo
 from verify.result import Result
 from verify.run import LIMIT, verify_all, verify_balances, verify_checksum, verify_counts, verify_rows
 
@@ -29,6 +32,12 @@ anew_option = click.option(
 
 
 @click.group(cls=CommandGroup)
+@click.option(
+    "--evidence",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="VERIFY_EVIDENCE",
+    help="The folder for the records of runs; beside the config if not given.",
+)
 def main(**_: Any) -> None:
     """Proves that the shards and TiDB hold the same rows and the same money.
 
@@ -36,8 +45,17 @@ def main(**_: Any) -> None:
     """
 
 
-def _finish(result: Result, as_json: bool) -> None:
-    emit(result.document(), result.text(), as_json)
+def _folder() -> Path | None:
+    folder: Path | None = click.get_current_context().find_root().params.get("evidence")
+    return folder
+
+
+def _finish(config: Config, result: Result, as_json: bool) -> None:
+    """Stores the run, tells it, and exits."""
+    record = keep(config, result, _folder())
+    told = {"run": record.run, "digest": record.digest, "folder": str(_folder() or folder_of(config))}
+    line = f"evidence: run {record.run}, {record.digest}; `verify report --run {record.run}` shows it"
+    emit(result.document() | {"evidence": told}, f"{result.text()}\n{line}", as_json)
     if not result.ok:
         sys.exit(MISMATCH)
 
@@ -52,7 +70,7 @@ def counts(config: Config, tables: tuple[str, ...], workers: int | None, as_json
 
     Example: verify -c payment.toml counts
     """
-    _finish(verify_counts(config, tables=tables, workers=workers, progress=True), as_json)
+    _finish(config, verify_counts(config, tables=tables, workers=workers, progress=True), as_json)
 
 
 @main.command()
@@ -72,7 +90,7 @@ def checksum(
     Example: verify -c payment.toml checksum --strong
     """
     result = verify_checksum(config, strong=strong, tables=tables, workers=workers, progress=True, resume=not anew)
-    _finish(result, as_json)
+    _finish(config, result, as_json)
 
 
 @main.command()
@@ -101,7 +119,7 @@ def rows(
     result = verify_rows(
         config, full=full, strong=strong, limit=limit, tables=tables, workers=workers, progress=True, resume=not anew
     )
-    _finish(result, as_json)
+    _finish(config, result, as_json)
 
 
 @main.command()
@@ -115,7 +133,7 @@ def balances(config: Config, live: bool, limit: int, workers: int | None, as_jso
 
     Example: verify -c payment.toml balances --json
     """
-    _finish(verify_balances(config, live=live, limit=limit, workers=workers, progress=True), as_json)
+    _finish(config, verify_balances(config, live=live, limit=limit, workers=workers, progress=True), as_json)
 
 
 @main.command(name="all")
@@ -134,7 +152,56 @@ def everything(
     Example: verify -c payment.toml all --strong
     """
     result = verify_all(config, strong=strong, live=live, limit=limit, workers=workers, progress=True, resume=not anew)
-    _finish(result, as_json)
+    _finish(config, result, as_json)
+
+
+@main.command(name="repair")
+@click.option("--run", type=int, help="The run whose mismatches to mend; the last that named rows if not given.")
+@table_option
+@click.option(
+    "--direction",
+    type=click.Choice(["source", "target"]),
+    default="source",
+    show_default=True,
+    help="Which side is right; the other one is written.",
+)
+@click.option("--execute", is_flag=True, help="Write it; without it, it is only shown.")
+@click.option("--reason", help="Why, for the journal; needed to execute.")
+@click.option("--ticket", help="Who allowed it, for the journal; needed to execute.")
+@click.option("--undo", "undone", type=int, metavar="REPAIR", help="Take back that repair.")
+@json_option
+@with_config
+def mend(
+    config: Config,
+    run: int | None,
+    tables: tuple[str, ...],
+    direction: Direction,
+    execute: bool,
+    reason: str | None,
+    ticket: str | None,
+    undone: int | None,
+    as_json: bool,
+) -> None:
+    """Mends the rows that a run named, and verifies their tables; shows what it would do without --execute.
+
+    A row is written only if both sides still are as that run saw them. Exits 0 if nothing is left.
+
+    Example: verify -c payment.toml repair --run 12 --execute --reason "lost in failover" --ticket OPS-7
+    """
+    order = Order(execute, reason, ticket, _folder())
+    if undone is not None:
+        made = undo(config, undone, order)
+    else:
+        made = repair(config, order, run=run, tables=tables, direction=direction)
+    after = verify_rows(config, tables=made.tables, progress=True) if made.tables else None
+    record = keep(config, after, _folder()) if after else None
+    document, text = made.document(), made.text()
+    if after and record:
+        document["verified"] = after.document() | {"run": record.run, "digest": record.digest}
+        text += f"\n\nverified again, run {record.run}:\n{after.text()}"
+    emit(document, text, as_json)
+    if not made.ok or (after and not after.ok and undone is None):
+        sys.exit(MISMATCH)
 
 
 if __name__ == "__main__":

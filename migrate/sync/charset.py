@@ -23,6 +23,7 @@ CODECS = {
 # What the codec lacks.
 _MORE = {
     "latin1": {bytes([b]): chr(b) for b in (0x81, 0x8D, 0x8F, 0x90, 0x9D)},
+    "tis620": {b"\xff": "\ufffd"},
     "big5": {b"\xf9" + bytes([0xD6 + i]): c for i, c in enumerate("碁銹裏墻恒粧嫺")},
 }
 # What the codec has for the server's other character.
@@ -32,7 +33,7 @@ _OTHERS = {
 }  # fmt: skip
 # What the codec has, and the server hasn't, or not in both directions.
 _LOST = {
-    "cp1256": "ٹڈکڑںھہے", "greek": "€₯ͺ", "big5": "╴￣ˍ卅", "sjis": "\\", "ujis": "＼",
+    "cp1256": "ٹڈکڑںھہے", "greek": "€₯ͺ", "big5": "╴￣ˍ", "sjis": "\\", "ujis": "＼",
 }  # fmt: skip
 _TWICE = frozenset({"big5", "ujis"})  # have two codes for some characters, one of which the server takes back
 

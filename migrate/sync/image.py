@@ -34,8 +34,6 @@ class RowDecoder:
     texts: Callable[[Image], tuple[bytes | None, ...]]
     # The values of the key columns; the bare element where that is one column; the image where the table has no key.
     key: Callable[[Image], Hashable]
-    # The row as the target shows it in a SELECT of `columns`. ValueError if a value has no such text.
-    texts: Callable[[Image], tuple[bytes | None, ...]]
 
     def __init__(self, shard: Shard, definition: TableDef, table_map: TableMap, remap: dict[str, Interleave]):
         """MigrateError, naming table and column, if the binlog's table map doesn't fit the definition."""
@@ -189,8 +187,12 @@ class RowDecoder:
         """The key as SQL literals, in parentheses if it has several columns. RowRefused if the target can't have it."""
         if not self._keys:
             raise MigrateError(f"{self.shard} has no key that identifies its rows")
+        return self.literals(image, self._keys)
+
+    def literals(self, image: Image, places: Sequence[int]) -> str:
+        """The elements at these places as SQL literals, in parentheses if they are several. None of them is NULL."""
         found = []
-        for number in self._keys:
+        for number in places:
             try:
                 found.append(self._codecs[number].literal(image[number]))
             except ValueError as error:
@@ -220,9 +222,7 @@ def _interleaved(factor: int, number: int, low: int, high: int, old: int) -> int
 def _is_shown(coded: Codec, element: Any, shown: bytes | None) -> bool:
     if element is None or shown is None:
         return element is shown
-    if coded.same:
-        return coded.same(element, shown)
     try:
-        return coded.said(element) == shown
+        return coded.same(element, shown) if coded.same else coded.said(element) == shown
     except ValueError:
         return False

@@ -178,10 +178,10 @@ def _float(pack: struct.Struct, value: bytes) -> bytes:
 
 
 def _same_float(pack: struct.Struct, value: bytes, text: bytes) -> bool:
-    if pack.pack(float(text)) == value:
-        return True
-    # A FLOAT's own text has six digits where it has an exponent.
-    return pack.size == 4 and b"e" in text and b"%.5e" % float(text) == b"%.5e" % pack.unpack(value)
+    shown, (number,) = float(text), pack.unpack(value)
+    # A FLOAT's own text has no more than six digits where it has an exponent.
+    short = pack.size == 4 and b"e" in text and len(text.partition(b"e")[0]) <= len(b"-1.23456")
+    return pack.pack(shown) == value or (short and f"{shown:.5e}" == f"{number:.5e}")
 
 
 def _year(value: int) -> bytes:

@@ -208,7 +208,7 @@ def test_json_arrives_with_its_types(sandbox97: Sandbox, mysql97: Server, tmp_pa
     assert_same(mysql97, target, schema, "t")
     held, found = read(target, schema, "t"), shown(writer, into, decoder, "TRUE ORDER BY id")
     for i, image in enumerate(i for i in images if i[0] < 1003):
-        for j, row in enumerate(found):
+        for j, row in list(enumerate(found))[i % 5 :: 5]:  # its own is one of them
             expected = {name for c, name in enumerate(held[i]) if _told(held[i][name]) != _told(held[j][name])
                         or (found[i][c] is None) != (row[c] is None)}  # fmt: skip
             assert set(decoder.unlike(image, row)) == expected, (image, row)

@@ -13,6 +13,19 @@ from migrate.model import Column, Index, Shard, ShardTable, TableDef
 SYSTEM_SCHEMAS = ("mysql", "information_schema", "performance_schema", "sys", "metrics_schema", "inspection_schema",
                   "migrate_meta", "migrate_outbox")  # fmt: skip
 
+_FOREIGN_KEYS = (
+    "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CONCAT(CONSTRAINT_NAME, ' -> ', REFERENCED_TABLE_NAME) "
+    "FROM information_schema.REFERENTIAL_CONSTRAINTS WHERE CONSTRAINT_SCHEMA"
+)
+_CHECKS = (
+    "SELECT TABLE_SCHEMA, TABLE_NAME, CONSTRAINT_NAME FROM information_schema.TABLE_CONSTRAINTS "
+    "WHERE CONSTRAINT_TYPE = 'CHECK' AND TABLE_SCHEMA"
+)
+_TRIGGERS = (
+    "SELECT EVENT_OBJECT_SCHEMA, EVENT_OBJECT_TABLE, TRIGGER_NAME FROM information_schema.TRIGGERS "
+    "WHERE EVENT_OBJECT_SCHEMA"
+)
+
 _Name = tuple[str, str]
 
 
@@ -34,8 +47,7 @@ def read_catalog(session: Session, instance: str, schemas: Iterable[str] | None 
         args,
     )
     columns, indexes = _columns(session, where, args), _indexes(session, where, args)
-    foreign, checks = _foreign_keys(session, where, args), _checks(session, where, args)
-    triggers = _triggers(session, where, args)
+    foreign, checks, triggers = (_texts(session, sql, where, args) for sql in (_FOREIGN_KEYS, _CHECKS, _TRIGGERS))
     found = []
     for schema, table, engine, rows, size, collation, comment, options in tables:
         name = (schema, table)
@@ -100,6 +112,9 @@ def _columns(session: Session, where: str, args: tuple[str, ...]) -> dict[_Name,
         if tidb and kind in ("enum", "set"):  # TiDB writes a member's backslash once, MySQL escapes it
             full = full.replace("\\", "\\\\")
         default, computed = _mariadb_default(given) if mariadb else (given, "default_generated" in extra)
+        if default and "?" in default and charset and not computed and not tidb:
+            exact = session.defaults(schema, table)[name]  # information_schema has it for a character of four bytes
+            default = exact.decode() if exact is not None else None
         update = re.search(r"on update (\S+)", extra)
         now = bool(default and re.match(r"current_timestamp(\(\d*\))?$", str(default), re.IGNORECASE))
         found[schema, table].append(
@@ -151,36 +166,10 @@ def _indexes(session: Session, where: str, args: tuple[str, ...]) -> dict[_Name,
     return found
 
 
-def _foreign_keys(session: Session, where: str, args: tuple[str, ...]) -> dict[_Name, list[str]]:
+def _texts(session: Session, sql: str, where: str, args: tuple[str, ...]) -> dict[_Name, list[str]]:
     found: dict[_Name, list[str]] = defaultdict(list)
-    for schema, table, name, referenced in session.query(
-        "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, REFERENCED_TABLE_NAME "
-        f"FROM information_schema.REFERENTIAL_CONSTRAINTS WHERE CONSTRAINT_SCHEMA {where}",
-        args,
-    ):
-        found[schema, table].append(f"{name} -> {referenced}")
-    return found
-
-
-def _checks(session: Session, where: str, args: tuple[str, ...]) -> dict[_Name, list[str]]:
-    found: dict[_Name, list[str]] = defaultdict(list)
-    for schema, table, name in session.query(
-        "SELECT TABLE_SCHEMA, TABLE_NAME, CONSTRAINT_NAME FROM information_schema.TABLE_CONSTRAINTS "
-        f"WHERE CONSTRAINT_TYPE = 'CHECK' AND TABLE_SCHEMA {where}",
-        args,
-    ):
-        found[schema, table].append(name)
-    return found
-
-
-def _triggers(session: Session, where: str, args: tuple[str, ...]) -> dict[_Name, list[str]]:
-    found: dict[_Name, list[str]] = defaultdict(list)
-    for schema, table, name in session.query(
-        "SELECT EVENT_OBJECT_SCHEMA, EVENT_OBJECT_TABLE, TRIGGER_NAME FROM information_schema.TRIGGERS "
-        f"WHERE EVENT_OBJECT_SCHEMA {where}",
-        args,
-    ):
-        found[schema, table].append(name)
+    for schema, table, text in session.query(f"{sql} {where}", args):
+        found[schema, table].append(text)
     return found
 
 

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 import pymysql
-from pymysql.constants import FIELD_TYPE
+from pymysql.constants import COMMAND, FIELD_TYPE
 from pymysql.cursors import SSCursor
 
 from migrate.config import Endpoint
@@ -134,6 +134,22 @@ class Session:
         finally:
             if self._connection.open:
                 cursor.close()
+
+    def defaults(self, schema: str, table: str) -> dict[str, bytes | None]:
+        """The default of each column, in utf8mb4, by COM_FIELD_LIST: the one place where MySQL shows the characters of
+        four bytes in it, whether the table holds rows or not. The schema becomes the session's current one."""
+        connection: Any = self._connection
+        try:
+            connection.select_db(schema)
+            connection._execute_command(COMMAND.COM_FIELD_LIST, table.encode() + b"\0")
+            found = {}
+            while not (packet := connection._read_packet()).is_eof_packet():
+                names = [packet.read_length_coded_string() for _ in range(6)]
+                packet.advance(13)  # charset, length, type, flags, decimals and a filler
+                found[names[4].decode()] = packet.read_length_coded_string()
+            return found
+        except _DRIVER as error:
+            raise self._translated(error) from None
 
     @contextmanager
     def _cursor(self, sql: str, args: Sequence[Any]) -> Iterator[Any]:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from migrate.config import load_config
+from migrate.catalog import read_catalog
+from migrate.config import load_config, parse_url
 from migrate.copy.copier import copy
 from migrate.copy.rowformat import RowRefused
+from migrate.db import connect
 from migrate.errors import MigrateError
 from migrate.sandbox import Sandbox, Server
 from tests import fidelity_cases as cases
@@ -212,7 +214,7 @@ def test_defaults_give_the_same_values(servers: Sandbox, tmp_path: Path) -> None
         "VARCHAR(9) CHARACTER SET latin1": "'é'", "VARCHAR(9) CHARACTER SET gbk": "'中'", "BINARY(3)": "'ab'",
         "VARBINARY(3)": "''", "ENUM('b','a','')": "'a'", "SET('b','a')": "'b,a'", "DATE": "'0000-00-00'",
         "DATETIME(3)": "'2024-01-01 00:00:00.125'", "TIME": "'-01:00:00'", "YEAR": "'2155'",
-        "TIMESTAMP": "'2024-10-27 01:30:00'",
+        "TIMESTAMP": "'2024-10-27 01:30:00'", "VARCHAR(30)": "'😀 it''s \\\\ ? é'", "CHAR(2)": "'?'",
     }  # fmt: skip
     columns = ", ".join(f"c{i} {kind} NOT NULL DEFAULT {value}" for i, (kind, value) in enumerate(defaults.items()))
     run(source, f"CREATE DATABASE {schema}",
@@ -222,6 +224,19 @@ def test_defaults_give_the_same_values(servers: Sandbox, tmp_path: Path) -> None
     for server in (source, servers.target):
         run(server, f"INSERT INTO {schema}.t (id) VALUES (2)")
     assert_same(source, servers.target, schema, "t")
+
+
+def test_a_default_of_four_bytes_on_mysql_9_7(mysql97: Server) -> None:
+    """information_schema has a question mark in its place."""
+    schema, last = "defaults", "a NULL one"
+    columns = (
+        "`c``?` VARCHAR(9) NOT NULL DEFAULT '😀?', u CHAR(9) CHARACTER SET utf16 DEFAULT '?中😀', "
+        f"l CHAR(9) CHARACTER SET latin1 DEFAULT 'é?', e ENUM('b', '😀') NOT NULL DEFAULT '😀', `{last}` CHAR(9) NULL"
+    )
+    run(mysql97, f"CREATE DATABASE {schema}", f"CREATE TABLE {schema}.`t?` ({columns}) DEFAULT CHARSET utf8mb4")
+    with connect(parse_url(mysql97.url, "m1")) as session:
+        (table,) = read_catalog(session, "m1", [schema])
+    assert [c.default for c in table.definition.columns] == ["😀?", "?中😀", "é?", "😀", None]
 
 
 def test_the_reader_of_these_tests_sees_a_change(servers: Sandbox, tmp_path: Path) -> None:

@@ -16,7 +16,12 @@ from migrate.errors import MISMATCH
 @click.group(
     cls=CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    elsewhere={"sandbox": "migrate.sandbox.cli", "sync": "migrate.sync.cli"},
+    elsewhere={
+        "sandbox": "migrate.sandbox.cli",
+        "sync": "migrate.sync.cli",
+        "double-write": "migrate.doublewrite.cli",
+        "reverse": "migrate.doublewrite.cli",
+    },
 )
 @click.version_option(package_name="ledger-migrate")
 def cli(**_: Any) -> None:

@@ -51,7 +51,7 @@ class CommandGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in self._elsewhere:
-            command: click.Command = getattr(import_module(self._elsewhere[cmd_name]), cmd_name)
+            command: click.Command = getattr(import_module(self._elsewhere[cmd_name]), cmd_name.replace("-", "_"))
             return command
         return super().get_command(ctx, cmd_name)
 

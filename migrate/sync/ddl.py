@@ -162,14 +162,13 @@ class Reader:
         cursor.expect("INDEX")
         careful = cursor.skip("IF", "NOT", "EXISTS")
         index = cursor.name()
-        if cursor.one_of("USING", "TYPE"):
-            cursor.name()
+        hashed = bool(cursor.one_of("USING", "TYPE")) and cursor.name().upper() == "HASH"
         cursor.expect("ON")
         name = cursor.table(self.schema)
         main.append(name)
         made = read_index(cursor, index, unique=kind == "UNIQUE", kind=kind if kind in ("FULLTEXT", "SPATIAL") else "")
         self._online(cursor)
-        self._effects.act(name, Actions(indexes=[replace(made, missing_only=careful)]))
+        self._effects.act(name, Actions(indexes=[replace(made, missing_only=careful, hashed=made.hashed or hashed)]))
 
     def _online(self, cursor: Cursor) -> None:
         """The options behind an index: how it is made."""

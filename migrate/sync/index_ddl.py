@@ -11,7 +11,8 @@ Part = tuple[str | None, int | None]
 
 @dataclass(frozen=True)
 class WrittenIndex:
-    """An index as written. `name` None: the server makes one. `foreign`: only if no other index serves the key."""
+    """An index as written. `name` None: the server makes one. `foreign`: only if no other index serves the key.
+    `hashed`: USING HASH, which MariaDB keeps as written."""
 
     name: str | None
     parts: tuple[Part, ...]
@@ -19,6 +20,7 @@ class WrittenIndex:
     primary: bool = False
     kind: str = "BTREE"
     foreign: bool = False
+    hashed: bool = False
     missing_only: bool = False
 
 
@@ -30,23 +32,27 @@ def read_index(
     missing_only = cursor.skip("IF", "NOT", "EXISTS")
     if not cursor.sees("(") and not cursor.sees("USING") and not cursor.sees("TYPE"):
         name = cursor.name()
-    if cursor.one_of("USING", "TYPE"):
-        cursor.name()
+    hashed = bool(cursor.one_of("USING", "TYPE")) and cursor.name().upper() == "HASH"
     parts = read_parts(cursor)
-    index_options(cursor)
-    return WrittenIndex("PRIMARY" if primary else name, parts, unique, primary, kind, missing_only=missing_only)
+    hashed = index_options(cursor) or hashed
+    return WrittenIndex(
+        "PRIMARY" if primary else name, parts, unique, primary, kind, hashed=hashed, missing_only=missing_only
+    )
 
 
-def index_options(cursor: Cursor) -> None:
-    """What may follow an index's columns: none of it is in the definition."""
+def index_options(cursor: Cursor) -> bool:
+    """Reads what may follow an index's columns; gives whether it is USING HASH, all else isn't in the definition."""
+    hashed = False
     while True:
-        if cursor.one_of("USING", "TYPE") or cursor.skip("WITH", "PARSER"):
+        if cursor.one_of("USING", "TYPE"):
+            hashed = cursor.name().upper() == "HASH"
+        elif cursor.skip("WITH", "PARSER"):
             cursor.name()
         elif cursor.one_of("KEY_BLOCK_SIZE", "COMMENT", "ENGINE_ATTRIBUTE", "SECONDARY_ENGINE_ATTRIBUTE"):
             cursor.skip("=")
             cursor.take()
         elif not (cursor.one_of("VISIBLE", "INVISIBLE", "IGNORED") or cursor.skip("NOT", "IGNORED")):
-            return
+            return hashed
 
 
 def read_parts(cursor: Cursor) -> tuple[Part, ...]:

@@ -59,7 +59,8 @@ def new_indexes(kept: list[Index], actions: Actions, columns: list[Column], dial
         if name.lower() in names:
             raise Unreadable(f"there is an index {name} already")
         _measure(parts, by_name, index, dialect)
-        found.append(Index(name, index.unique, parts, index.kind))
+        kind = "HASH" if index.hashed and dialect.mariadb else index.kind
+        found.append(Index(name, index.unique, parts, kind))
     return found
 
 

@@ -12,11 +12,13 @@ import pytest
 from migrate.catalog import read_catalog
 from migrate.db import Session
 from migrate.model import TableDef
+from migrate.sandbox import SandboxError
 from migrate.sync.change import Change
 from migrate.sync.dialect import read_dialect
 from migrate.sync.history import History
 from tests.integration.ddl_corpus import BOTH, NEW_ONLY, OLD_ONLY
 from tests.integration.shards import Server, database, endpoint, run
+from tests.mariadb import MariaDBServer, lone_mariadb, mariadb_folder
 
 
 class Scene:
@@ -103,3 +105,25 @@ def test_on_56(old: Scene, statements: Sequence[str]) -> None:
 @pytest.mark.parametrize("statements", [*BOTH.values(), *NEW_ONLY.values()], ids=[*BOTH, *NEW_ONLY])
 def test_on_97(new: Scene, statements: Sequence[str]) -> None:
     follow(new, statements)
+
+
+@pytest.fixture(scope="module")
+def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDBServer]:
+    try:
+        mariadb_folder()
+    except SandboxError as error:
+        pytest.skip(f"Debian's archive gives no MariaDB: {error}")
+    with lone_mariadb(tmp_path_factory.mktemp("lone") / "m1") as server:
+        yield server
+
+
+@pytest.mark.parametrize("name", [n for n in BOTH if n != "checks"])
+def test_on_mariadb(mariadb: MariaDBServer, name: str) -> None:
+    with scene(mariadb) as place:
+        follow(place, BOTH[name])
+
+
+def test_checks_without_a_name_are_not_read_on_mariadb(mariadb: MariaDBServer) -> None:
+    with scene(mariadb) as place:
+        assert {c.kind for c in place.read(*BOTH["checks"])} == {"unknown", "rename"}
+        assert place.known() == {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,10 @@ from migrate.config import Config
 from migrate.errors import MISMATCH
 from verify.evidence import folder_of, keep
 from verify.repair import Direction, Order, repair, undo
+from verify.report import report_of
 from verify.result import Result
 from verify.run import LIMIT, verify_all, verify_balances, verify_checksum, verify_counts, verify_rows
+from verify.watch import Round, watch, watch_once
 
 table_option = click.option(
     "--table", "tables", multiple=True, metavar="SCHEMA.TABLE", help="Only this target table; may be repeated."
@@ -29,6 +33,14 @@ live_option = click.option(
 anew_option = click.option(
     "--anew", is_flag=True, help="Prove everything now, what a killed run had proven in the last hours too."
 )
+
+
+def _seconds(context: click.Context, parameter: click.Parameter, value: str) -> float:
+    """A time as 30s, 10m, 6h or 1d."""
+    match = re.fullmatch(r"(\d+)([smhd])", value)
+    if not match or not int(match[1]):
+        raise click.BadParameter(f"{value!r}: expected a time as 30s, 10m, 6h or 1d", context, parameter)
+    return int(match[1]) * {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}[match[2]]
 
 
 @click.group(cls=CommandGroup)
@@ -201,6 +213,85 @@ def mend(
         text += f"\n\nverified again, run {record.run}:\n{after.text()}"
     emit(document, text, as_json)
     if not made.ok or (after and not after.ok and undone is None):
+        sys.exit(MISMATCH)
+
+
+@main.command(name="watch")
+@click.option("--every", default="10m", show_default=True, callback=_seconds, help="From one round to the next.")
+@click.option(
+    "--within", default="1d", show_default=True, callback=_seconds, help="Everything is proven again within that."
+)
+@click.option("--once", is_flag=True, help="One round, for a scheduler that comes every --every.")
+@click.option("--new-only", is_flag=True, help="With --once: exit 1 only for what no earlier round has told.")
+@strong_option
+@workers_option
+@json_option
+@with_config
+def watching(
+    config: Config,
+    every: float,
+    within: float,
+    once: bool,
+    new_only: bool,
+    strong: bool,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Verifies again and again while both sides are written: a share of all ranges in each round, the oldest first.
+
+    What was found is remembered: each round tells what is new, what is known and what was mended. A pack's control
+    totals and invariants are checked once in --within. With --json each round is a line.
+
+    \b
+    Example: verify -c payment.toml watch --every 5m --within 6h
+             verify -c payment.toml watch --every 5m --within 6h --once --new-only --json
+    """
+
+    def tell(found: Round) -> None:
+        keep(config, found.result, _folder())
+        click.echo(json.dumps(found.document(), ensure_ascii=False, default=str) if as_json else found.text())
+
+    if not once:
+        watch(config, tell, every_s=every, within_s=within, strong=strong, workers=workers)
+        return
+    found = watch_once(config, every_s=every, within_s=within, strong=strong, workers=workers)
+    tell(found)
+    if found.new or not (found.ok or new_only):
+        sys.exit(MISMATCH)
+
+
+_out = click.Path(path_type=Path, dir_okay=False, writable=True)
+
+
+@main.command()
+@click.option("--run", type=int, help="The run; the last verification if not given.")
+@click.option("--html", type=_out, help="One self-contained page for people.")
+@click.option("--junit", type=_out, help="JUnit XML for a CI.")
+@click.option("--csv", type=_out, help="All mismatches, one a line.")
+@click.option("--unmasked", is_flag=True, help="Show account numbers and all values, which are masked otherwise.")
+@click.option("--check-chain", is_flag=True, help="Exit 1 if a stored record was changed, removed or reordered.")
+@json_option
+@with_config
+def report(
+    config: Config,
+    run: int | None,
+    html: Path | None,
+    junit: Path | None,
+    csv: Path | None,
+    unmasked: bool,
+    check_chain: bool,
+    as_json: bool,
+) -> None:
+    """The evidence of a run, and whether the chain of all runs is whole.
+
+    Example: verify -c payment.toml report --run 12 --html report.html --junit report.xml --csv mismatches.csv
+    """
+    made = report_of(config, run, masks=not unmasked, folder=_folder())
+    for path, write in ((html, made.write_html), (junit, made.write_junit), (csv, made.write_csv)):
+        if path:
+            write(path)
+    emit(made.document() if as_json else {}, made.text(), as_json)
+    if check_chain and not made.chain.ok:
         sys.exit(MISMATCH)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -73,11 +73,27 @@ def weigh(session: Session, table: ShardTable, remap: Interleave | None, step: i
     return [(merged(r.upper), step) for r in split(session, table, step) if r.upper is not None]
 
 
+def order_of(column: Column) -> Callable[[str], Decimal | str]:
+    """By what a literal of the column is sorted as the servers sort its values."""
+    if column.type in INTEGERS or column.type == "decimal":
+        return Decimal
+    return str  # times and bytes: their literals sort as they do
+
+
+def overlap(column: Column, one: Range, other: Range) -> bool:
+    """Whether two ranges of the column's values may share some."""
+    order = order_of(column)
+
+    def below(upper: str | None, lower: str | None) -> bool:
+        return upper is not None and lower is not None and order(upper) <= order(lower)  # type: ignore[operator]
+
+    return not below(one.upper, other.lower) and not below(other.upper, one.lower)
+
+
 def in_order(column: Column, weighed: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
     """Sorted as the servers sort the column."""
-    if column.type in INTEGERS or column.type == "decimal":
-        return sorted(weighed, key=lambda w: Decimal(w[0]))
-    return sorted(weighed)  # times and bytes: their literals sort as they do
+    order = order_of(column)
+    return sorted(weighed, key=lambda w: order(w[0]))
 
 
 def tile(column: Column, weighed: Sequence[tuple[str, int]], rows: int) -> list[Range]:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import islice
 
 from migrate.config import Config
-from migrate.db import wait
 from migrate.errors import ConfigError
 from migrate.ledger import Ledger, load_ledger
 from verify.accounts import account_mismatches
@@ -19,18 +16,17 @@ from verify.controls import ControlTotal, Measure, control_totals, measures, net
 from verify.counts import counts
 from verify.cuts import Cuts
 from verify.invariants import InvariantResult, check_invariants
-from verify.model import Mismatch, TableResult
+from verify.model import Mismatch
+from verify.narrow import digest_name, rows_of, verdict
 from verify.price import priced
 from verify.progress import Progress
-from verify.prove import Proven, prove
+from verify.prove import prove
 from verify.readers import Readers
 from verify.result import Result
 from verify.resume import Resume
-from verify.rows import bucketed, mismatches
 from verify.tables import Pair, load
 
 LIMIT = 10_000  # mismatches of a table, offenders of a rule
-_LATE_S = 2.0  # until what differs without a cut is read again
 
 
 def verify_counts(
@@ -60,9 +56,9 @@ def verify_checksum(
         found, notes = _checksums(cuts, pairs, strong, resume)
         return Result(
             "checksum",
-            tuple(_with_totals(c) for c in found),
+            tuple(verdict(c) for c in found),
             totals=_totals(config, found),
-            digest=_digest_name(pairs, strong),
+            digest=digest_name(pairs, strong),
             notes=notes,
         )
 
@@ -84,7 +80,7 @@ def verify_rows(
 
     def work(cuts: Cuts, pairs: Sequence[Pair]) -> Result:
         found, notes = _checksums(cuts, pairs, strong, resume)
-        result = _rows(cuts, pairs, found, full, strong, limit)
+        result = rows_of(cuts, pairs, found, full, strong, limit)
         return replace(result, notes=notes + result.notes)
 
     return _run("rows", config, workers, progress, work, tables)
@@ -126,7 +122,7 @@ def verify_all(
         if ledger:
             measures(pairs, ledger.controls)  # what the ledger names is there, or nothing begins
         found, notes = _checksums(cuts, pairs, strong, resume)
-        rows = _rows(cuts, pairs, found, False, strong, limit)
+        rows = rows_of(cuts, pairs, found, False, strong, limit)
         if ledger is None:
             notes += ("the config has no pack, so balances were not verified",)
             return replace(rows, command="all", notes=notes + rows.notes)
@@ -203,74 +199,6 @@ def _totals(config: Config, found: Sequence[Checksum]) -> tuple[ControlTotal, ..
     return (*totals, *net_totals(totals, load_ledger(config.pack).role.entry))
 
 
-def _with_totals(checksum: Checksum) -> TableResult:
-    result = checksum.result()
-    return replace(result, ok=result.ok and all(t.ok for t in checksum.control_totals()))
-
-
-def _rows(cuts: Cuts, pairs: Sequence[Pair], found: Sequence[Checksum], full: bool, strong: bool, limit: int) -> Result:
-    tables: list[TableResult] = []
-    named: list[Mismatch] = []
-    notes: list[str] = []
-    for checksum in found:
-        result = _with_totals(checksum)
-        if full or not result.ok:
-            rows = _fetched(cuts, checksum.parts if full else checksum.bad, strong, limit)
-            if rows and cuts.moved():
-                rows = _read_again(cuts, checksum, rows, strong, limit)
-            more = len(rows) > limit
-            result = _counted(result, rows[:limit], more)
-            named += rows[:limit]
-            if not rows and not result.ok:
-                notes.append(
-                    f"{result.target}: the digests of a range differed, and no row of it did when it was fetched at a "
-                    "later cut: it was mended meanwhile, or it is written beside sync; verify it again"
-                )
-        tables.append(result)
-    return Result("rows", tuple(tables), tuple(named), digest=_digest_name(pairs, strong), notes=tuple(notes))
-
-
-def _fetched(cuts: Cuts, parts: Sequence[Proven], strong: bool, limit: int) -> list[Mismatch]:
-    """The rows of those parts that differ, one more than the limit at most."""
-    found: list[Mismatch] = []
-
-    def fetch(proven: Proven) -> list[Mismatch]:
-        pair, rows = proven.part.pair, proven.proof.source.totals.rows
-        buckets = bucketed(cuts.readers, pair, rows, strong)
-        return list(islice(mismatches(cuts.readers, pair, buckets), limit + 1 - len(found)))
-
-    for part in parts:
-        if len(found) <= limit:
-            found += cuts.at_one(partial(fetch, part))
-    return found
-
-
-def _read_again(cuts: Cuts, checksum: Checksum, rows: Sequence[Mismatch], strong: bool, limit: int) -> list[Mismatch]:
-    """Those rows, as `late` where they are equal, or at least not the same any more, when they are read again: without
-    a cut, one side is read a moment before the other."""
-    wait(_LATE_S)
-    cuts.renew()
-    again = {_identity(m) for m in _fetched(cuts, checksum.bad, strong, limit)}
-    return [m if _identity(m) in again else replace(m, kind="late") for m in rows]
-
-
-def _identity(mismatch: Mismatch) -> str:
-    return repr((mismatch.key, mismatch.kind, mismatch.source, mismatch.target_values))
-
-
-def _counted(result: TableResult, rows: Sequence[Mismatch], more: bool) -> TableResult:
-    kinds = Counter(m.kind for m in rows)
-    return replace(
-        result,
-        ok=result.ok and not rows,
-        missing=kinds["missing"],
-        extra=kinds["extra"],
-        different=kinds["different"],
-        duplicate=kinds["duplicate"],
-        more=more,
-    )
-
-
 def _balances(cuts: Cuts, pairs: Sequence[Pair], ledger: Ledger, limit: int, live: bool) -> Result:
     """Money by shard, currency, day and account. A table's verdict is that of its totals and accounts."""
     readers = cuts.readers
@@ -294,7 +222,3 @@ def _money(
     live = live or (readers.cut is not None and readers.cut.record.exact)
     accounts = list(islice(account_mismatches(readers, pairs, ledger), limit + 1))
     return accounts, check_invariants(readers, pairs, ledger, limit, live)
-
-
-def _digest_name(pairs: Sequence[Pair], strong: bool) -> str:
-    return f"CRC32 of {pairs[0].hash.name}, {64 if strong else 32} bits"

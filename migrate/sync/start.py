@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import monotonic
 
 from migrate.db import wait
-from migrate.errors import NoGo, ServerError
+from migrate.errors import MigrateError, NoGo, ServerError
 from migrate.position import Position, file_number, server_uuid
 from migrate.sync.gtid import GtidSet
 from migrate.sync.wire import Wire
@@ -114,8 +114,10 @@ def _reset(wire: Wire, start: Position, why: str) -> NoGo:
     )
 
 
-def refused(wire: Wire, start: Position, error: ServerError) -> NoGo:
-    """What the server answered to the request, or later in the stream, that waiting doesn't mend."""
+def refused(wire: Wire, start: Position, error: ServerError) -> MigrateError:
+    """What the server answered to the request, or later in the stream, and waiting doesn't mend."""
+    if "same server_uuid/server_id" in error.message:  # of its number there are many reasons
+        return wire.lost("another stream with our server_id began")
     return NoGo(
         f"{wire.endpoint} refuses to send its binlog at {wire.file}:{wire.offset} (sync began at {_text(start)}): "
         f"{error.message}. Nothing was applied past it; mend what it names, or {_AGAIN}"

@@ -40,7 +40,7 @@ class Wire(Session):
         self.instance = endpoint.name
         self.file, self.offset = "", 0
         self._server_id, self._heartbeat_s = server_id, heartbeat_s
-        self._checksums = False
+        self._checksums, self._blocking = False, True
         self._quiet_s = 0.0
         version = str(self.value("SELECT VERSION()"))
         self.mariadb = "MariaDB" in version
@@ -70,7 +70,7 @@ class Wire(Session):
 
     def dump(self, file: str, offset: int, *, blocking: bool = True) -> None:
         """Asks for the events from that place on: all that will come, or all that are there now."""
-        self.file, self.offset = file, offset
+        self.file, self.offset, self._blocking = file, offset, blocking
         flags = self._flags | (0 if blocking else _NON_BLOCKING)
         self._request(_COM_BINLOG_DUMP, struct.pack("<IHI", offset, flags, self._server_id) + file.encode())
 
@@ -177,9 +177,9 @@ class Wire(Session):
                     return b""
                 continue
             except OSError as error:
-                raise self._lost(str(error)) from None
+                raise self.lost(str(error)) from None
             if not piece:
-                raise self._lost("the server closed the connection")
+                raise self.lost("the server closed the connection")
             self._quiet_s = 0.0
             return piece
 
@@ -190,7 +190,7 @@ class Wire(Session):
             return True
         self._quiet_s += monotonic() - begun  # the time of whoever reads us doesn't count
         if self._quiet_s > _QUIET_HEARTBEATS * self._heartbeat_s:
-            raise self._lost(f"nothing came for {self._quiet_s:.0f} s, not even a heartbeat")
+            raise self.lost(f"nothing came for {self._quiet_s:.0f} s, not even a heartbeat")
         return False
 
     def _learn(self, kind: int, flags: int, data: bytes, at: int, stop: int) -> int:
@@ -215,12 +215,15 @@ class Wire(Session):
             raise classify(number, text[6:] if text[:1] == "#" else text, self._where)
         if packet[:1] != b"\xfe":
             raise self._broken()
+        if self._blocking:
+            raise self.lost("the server ended it: it stops, or another stream with our server_id began")
 
     @property
     def _where(self) -> str:
         return f"{self.endpoint} at {self.file}:{self.offset}"
 
-    def _lost(self, why: str) -> ConnectionLost:
+    def lost(self, why: str) -> ConnectionLost:
+        """The error of a stream that ended for that reason."""
         return ConnectionLost(_LOST, f"the binlog stream was lost: {why}", self._where)
 
     def _damaged(self, kind: int, end: int) -> MigrateError:

@@ -9,13 +9,15 @@ from contextlib import suppress
 from time import monotonic
 
 from migrate.config import Config
-from migrate.db import Session, patiently, wait
+from migrate.db import Session, connect, patiently, wait
 from migrate.errors import ConnectionLost, OutcomeUnknown, TryAgain
 from migrate.faults import fault_point
-from migrate.model import literal
+from migrate.model import Target, literal
+from migrate.position import Position, reached
 from migrate.schema.stored import definition_to_json
-from migrate.sync.apply import Collision, Elsewhere, Share, shares, write_share
+from migrate.sync.apply import Collision, Share, shares, write_share
 from migrate.sync.batch import Batch, Doubt
+from migrate.sync.elsewhere import Elsewhere
 from migrate.sync.marks import PARTS, Marks, json_literal
 from migrate.sync.writer import Writer
 
@@ -23,6 +25,13 @@ log = logging.getLogger("migrate")
 
 # A row that moves between shards of two instances may arrive before it leaves: so long is its departure waited for.
 MOVE_S = 10.0
+
+
+class ReadOn(Exception):
+    """A batch can't be written as it is, but may together with what follows it in the binlog, up to a position."""
+
+    def __init__(self, position: Position):
+        self.position = position
 
 
 class Appliers:
@@ -51,14 +60,14 @@ class Appliers:
         self._running = self._pool.submit(self._apply, batch, parts or list(range(PARTS)))
 
     def wait(self) -> None:
-        """Until the last batch is in. Raises what went wrong with it."""
+        """Until the last batch is in. Raises what went wrong with it; ReadOn if it must be longer."""
         if self._running is not None:
             running, self._running = self._running, None
             running.result()
 
     def _apply(self, batch: Batch, parts: list[int]) -> None:
         goal = max(self._done) if len(parts) < PARTS else self._done[0] + 1
-        deadline = None
+        deadlines: dict[Target, float] = {}
         while True:
             try:
                 patiently(
@@ -68,15 +77,48 @@ class Appliers:
                 )  # fmt: skip
                 return
             except Doubt as doubt:
-                deadline = deadline or monotonic() + MOVE_S
-                if not isinstance(doubt, Collision) or monotonic() > deadline:
-                    log.warning("%s: %s is held: %s", self._instance, doubt.target, doubt.reason)
-                    batch.hold(doubt.target, doubt.reason)
+                deadline = deadlines.setdefault(doubt.target, monotonic() + MOVE_S)
+                if isinstance(doubt, Collision) and self._clears(doubt, batch, deadline):
                     continue
-                self.reason = f"a row of {doubt.target} must leave another shard first: {doubt.reason}"
-                wait(0.3)
+                log.warning("%s: %s is held: %s", self._instance, doubt.target, doubt.reason)
+                batch.hold(doubt.target, doubt.reason)
             finally:
                 self.reason = ""
+
+    def _clears(self, collision: Collision, batch: Batch, deadline: float) -> bool:
+        """Waits for what may clear the place of a row; False if nothing will. ReadOn if it is in our own binlog."""
+        target = collision.target
+        self.reason = f"a row of {target} must leave another shard first: {collision.reason}"
+        if collision.twice:
+            wait(0.2)
+            return monotonic() < deadline
+        if target in batch.settled:
+            return False
+        # No other shard has it any more. So its leaving stands in the binlogs before where they are now.
+        goals = self._elsewhere.positions(target)
+        own = goals.pop(self._instance)
+        whole = len(set(self._done)) == 1
+        if whole and not reached(batch.position, own) and (batch.grows_until or deadline) > monotonic():
+            wait(0.05)
+            raise ReadOn(own)
+        for instance, goal in goals.items():
+            if not self._awaited(instance, goal):
+                return False
+        batch.settled.add(target)
+        return True
+
+    def _awaited(self, instance: str, goal: Position) -> bool:
+        """Waits until another follower has applied all up to there; False if it doesn't get on."""
+        marks, last, since = Marks(self._config.name, instance), -1, monotonic()
+        with connect(self._config.target, patience_s=self._config.run.patience_s) as session:
+            while monotonic() - since < MOVE_S:
+                now = marks.read(session)
+                if all(not m.inside and reached(m.position, goal) for m in now):
+                    return True
+                if (seq := sum(m.seq for m in now)) != last:
+                    last, since = seq, monotonic()
+                wait(0.1)
+        return False
 
     def _attempt(self, batch: Batch, parts: list[int], goal: int) -> None:
         try:
@@ -93,9 +135,7 @@ class Appliers:
             self._doubtful = True
             raise
 
-    def _together(
-        self, parts: list[int], work: list[Share], batch: Batch, goal: int, *, first: bool = False
-    ) -> None:
+    def _together(self, parts: list[int], work: list[Share], batch: Batch, goal: int, *, first: bool = False) -> None:
         """Prepares all the parts, and commits them when none of them had anything against it."""
         try:
             self._each(parts, lambda p: self._prepare(p, work[p], batch, goal, first))
@@ -116,7 +156,7 @@ class Appliers:
         if writer is None:
             writer = self._writers[part] = Writer(self._config.target)
         writer.execute("BEGIN OPTIMISTIC")
-        write_share(writer, share, batch.fuzzy, self._elsewhere)
+        write_share(writer, share, batch, self._elsewhere)
         if first:
             self._marks.hold(writer, batch, [d >= goal for d in self._done])
             self._define(writer, batch)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable
 from itertools import islice
+from typing import Protocol
 from zlib import crc32
 
 from migrate.copy.rowformat import RowRefused
 from migrate.errors import MigrateError
-from migrate.model import Target, quote
+from migrate.model import Shard, Target, quote
 from migrate.sync.batch import AFTER, BEFORE, NOW, WAS, Batch, Doubt, Entry, Image, Layout
 from migrate.sync.writer import RawRow, Writer
 
@@ -17,12 +18,25 @@ _KEYS = 2000  # keys in one statement
 
 Rows = list[tuple[Layout, Image]]
 Share = dict[Target, list[Entry]]
-# Which other shards of the target hold a row of that key now: (layout, images) -> a sentence, or None.
-Elsewhere = Callable[[Rows], str | None]
+
+
+class Elsewhere(Protocol):
+    """What the other shards of a target table have now."""
+
+    def keys(self, rows: Rows) -> list[tuple[Layout, Image, Shard]]: ...
+
+    def key_sentence(self, rows: Rows) -> str | None: ...
+
+    def unique_sentence(self, rows: Rows) -> str | None: ...
 
 
 class Collision(Doubt):
-    """A row's place is taken on the target. It may be a row that is about to leave another shard."""
+    """A row's place is taken on the target. `twice`: by what another shard has too, now; else it may be a row that was
+    on another shard, whose leaving isn't applied yet."""
+
+    def __init__(self, target: Target, reason: str, *, twice: bool):
+        super().__init__(target, reason)
+        self.twice = twice
 
 
 def shares(batch: Batch, parts: int) -> list[Share]:
@@ -75,17 +89,18 @@ def _hands_on(entry: Entry, given: set[Hashable]) -> bool:
     return not values.isdisjoint(given)
 
 
-def write_share(writer: Writer, share: Share, fuzzy: bool, elsewhere: Elsewhere) -> None:
-    """Writes the share inside the writer's open transaction. Doubt names the table that can't be applied and why."""
+def write_share(writer: Writer, share: Share, batch: Batch, elsewhere: Elsewhere) -> None:
+    """Writes the share of a batch inside the writer's open transaction. Doubt names the table that can't be applied."""
     for target, entries in share.items():
         try:
-            (_write_over if fuzzy else _write_exactly)(writer, target, entries, elsewhere)
+            (_write_over if batch.fuzzy else _write_exactly)(writer, target, entries, batch, elsewhere)
         except RowRefused as error:
             raise Doubt(target, str(error)) from None
 
 
-def _write_exactly(writer: Writer, target: Target, entries: list[Entry], elsewhere: Elsewhere) -> None:
+def _write_exactly(writer: Writer, target: Target, entries: list[Entry], batch: Batch, elsewhere: Elsewhere) -> None:
     gone: Rows = []
+    given: Rows = []
     fresh: Rows = []
     changed: Rows = []
     known: Rows = []
@@ -99,29 +114,60 @@ def _write_exactly(writer: Writer, target: Target, entries: list[Entry], elsewhe
         elif was.decoder.columns != now.decoder.columns or (
             now.uniques and _unique_values(was, before) != _unique_values(now, after)
         ):
-            gone.append((was, before))
+            given.append((was, before))
             fresh.append((now, after))
         elif before != after:
             changed.append((now, after))
     _compare(writer, target, known)
+    if batch.careful:
+        gone = _ours(writer, target, gone, elsewhere)
+    if target in batch.settled:
+        fresh = _not_there(writer, target, fresh)
     # First what leaves, so that what comes finds its unique values free.
-    if _delete(writer, target, gone) != len(gone):
+    if _delete(writer, target, gone + given) != len(gone) + len(given):
         raise MigrateError(f"{target}: rows that were read in this transaction could not be deleted in it")
-    _load(writer, target, changed, replace=True, elsewhere=elsewhere)
-    _load(writer, target, fresh, replace=False, elsewhere=elsewhere)
+    for rows, replace in (changed, True), (fresh, False):
+        if said := _load(writer, target, rows, replace=replace):
+            writer.execute("ROLLBACK")  # what stood there before is to be looked at
+            raise _collision(writer, target, rows, known, said, elsewhere)
 
 
-def _write_over(writer: Writer, target: Target, entries: list[Entry], elsewhere: Elsewhere) -> None:
+def _write_over(writer: Writer, target: Target, entries: list[Entry], batch: Batch, elsewhere: Elsewhere) -> None:
     gone = [(e[WAS] or e[NOW], e[BEFORE]) for e in entries if e[AFTER] is None]
     there = [(e[NOW], e[AFTER]) for e in entries if e[AFTER] is not None]
-    first = [(e[NOW], e[AFTER]) for e in entries if e[WAS] is None and e[AFTER] is not None and e[NOW].crowded]
-    if (present := _present(writer, target, first)) and (found := elsewhere(present)):
-        raise Doubt(target, found)
-    _delete(writer, target, gone)
+    new = [(e[NOW], e[AFTER]) for e in entries if e[WAS] is None and e[AFTER] is not None and e[NOW].crowded]
+    if present := _present(writer, target, new):
+        if sentence := elsewhere.key_sentence(present):
+            raise Collision(target, sentence, twice=True)
+        if batch.overwriting and target not in batch.settled:
+            raise Collision(target, _taken(present), twice=False)
+    _delete(writer, target, _ours(writer, target, gone, elsewhere))
+    others = _unique_taken(writer, target, [row for row in there if row[0].crowded], set())
+    if others and (sentence := elsewhere.unique_sentence(others)):
+        raise Collision(target, sentence, twice=True)
     for columns, lines in _lines(there).items():
         _, warnings = writer.load(target, columns, lines, replace=True)
         if warnings:
             raise Doubt(target, f"the target would not take rows as they are: {'; '.join(writer.warnings()[:3])}")
+
+
+def _ours(writer: Writer, target: Target, gone: Rows, elsewhere: Elsewhere) -> Rows:
+    """The rows but for those whose key is on another shard now: it moved there, and may have been written already."""
+    present = _present(writer, target, [row for row in gone if row[0].crowded])
+    moved = {id(image) for _, image, _ in elsewhere.keys(present)}
+    return [row for row in gone if id(row[1]) not in moved]
+
+
+def _not_there(writer: Writer, target: Target, rows: Rows) -> Rows:
+    """The rows but for those that the target has exactly as they are."""
+    missing: Rows = []
+    for layout, some in _batches(rows):
+        found = _select(writer, target, layout, some)
+        for now, image in some:
+            row = found.get(now.text_key(image))
+            if row is None or now.decoder.unlike(image, row):
+                missing.append((now, image))
+    return missing
 
 
 def _batches(rows: Rows) -> Iterable[tuple[Layout, Rows]]:
@@ -142,9 +188,8 @@ def _where(layout: Layout, rows: Rows) -> str:
 
 
 def _select(writer: Writer, target: Target, layout: Layout, rows: Rows) -> dict[Hashable, RawRow]:
-    columns = ", ".join(map(quote, layout.decoder.columns))
     key_of = layout.row_key
-    found = writer.rows(f"SELECT {columns} FROM {target.sql} WHERE {_where(layout, rows)}")
+    found = writer.rows(f"SELECT {layout.decoder.select} FROM {target.sql} WHERE {_where(layout, rows)}")
     return {key_of(row): row for row in found}
 
 
@@ -156,11 +201,11 @@ def _compare(writer: Writer, target: Target, known: Rows) -> None:
             decoder = now.decoder
             row = found.get(now.text_key(image))
             if row is None:
-                raise Doubt(target, f"drift: key {decoder.key_literal(image)} of {now.shard} is not on the target")
+                raise Doubt(target, f"drift: key {decoder.shown(image)} of {now.shard} is not on the target")
             if unlike := decoder.unlike(image, row):
                 raise Doubt(
                     target,
-                    f"drift: key {decoder.key_literal(image)} of {now.shard} is on the target, but not as it was on "
+                    f"drift: key {decoder.shown(image)} of {now.shard} is on the target, but not as it was on "
                     f"the source before its next change: column {', '.join(unlike)}",
                 )
 
@@ -187,21 +232,52 @@ def _lines(rows: Rows) -> dict[tuple[str, ...], list[bytes]]:
     return lines
 
 
-def _load(writer: Writer, target: Target, rows: Rows, *, replace: bool, elsewhere: Elsewhere) -> None:
+def _load(writer: Writer, target: Target, rows: Rows, *, replace: bool) -> str:
+    """What the target has against the rows; '' if they are in."""
     for columns, lines in _lines(rows).items():
         affected, warnings = writer.load(target, columns, lines, replace=replace)
-        if (affected, warnings) == (len(lines), 0):
-            continue
-        said = writer.warnings()[:3]
-        raise Collision(target, _collision(writer, target, rows, said, affected, len(lines), elsewhere))
+        if (affected, warnings) != (len(lines), 0):
+            return "; ".join(writer.warnings()[:3]) or f"{len(lines)} rows were sent, {affected} changes made"
+    return ""
 
 
-def _collision(
-    writer: Writer, target: Target, rows: Rows, said: Sequence[str], affected: int, sent: int, elsewhere: Elsewhere
-) -> str:
-    """In words, which row found its place taken, and by whom."""
-    if found := elsewhere(rows):
-        return found
-    shards = sorted({str(layout.shard) for layout, _ in rows})
-    what = "; ".join(said) or f"{sent} rows were sent, {affected} changes made: a unique value was another row's"
-    return f"rows of {', '.join(shards[:3])} found their place on the target taken: {what}"
+def _collision(writer: Writer, target: Target, rows: Rows, known: Rows, said: str, elsewhere: Elsewhere) -> Doubt:
+    """Which row found its place taken, and by whom. `known` are those of the target that the batch is about."""
+    ours = {layout.text_key(image) for layout, image in known}
+    taken = [r for r in _present(writer, target, rows) if r[0].text_key(r[1]) not in ours]
+    others = _unique_taken(writer, target, rows, ours)
+    if not taken and not others:
+        return Doubt(target, f"the target would not take rows of {rows[0][0].shard} and others as they are: {said}")
+    sentence = elsewhere.key_sentence(taken) or elsewhere.unique_sentence(others)
+    return Collision(target, sentence or _taken(taken or others), twice=sentence is not None)
+
+
+def _taken(rows: Rows) -> str:
+    layout, image = rows[0]
+    unique = "".join(f", {words}" for _, _, words in layout.unique_values(image))
+    more = f" ({len(rows)} such rows)" if len(rows) > 1 else ""
+    return (
+        f"drift: key {layout.decoder.shown(image)}{unique} comes on {layout.shard}, but its place on the target is "
+        f"taken by a row that is on no other shard{more}"
+    )
+
+
+def _unique_taken(writer: Writer, target: Target, rows: Rows, ours: set[Hashable]) -> Rows:
+    """Those of the rows of whose unique values one is on the target with another key, that isn't one of ours."""
+    found: Rows = []
+    for layout, some in _batches(rows):
+        for places in layout.uniques:
+            whole = [(now, image) for now, image in some if all(image[i] is not None for i in places)]
+            if not whole or not places:
+                continue
+            names = ", ".join(quote(layout.decoder.columns[i]) for i in places)
+            values = ",".join(now.decoder.literals(image, places) for now, image in whole)
+            holders = writer.rows(f"SELECT {layout.decoder.select} FROM {target.sql} WHERE ({names}) IN ({values})")
+            mine = {now.text_key(image) for now, image in whole}
+            strange = [row for row in holders if layout.row_key(row) not in mine | ours]
+            if not strange:  # but two of our own rows may have swapped what they hold
+                continue
+            shown = {tuple(row[i] for i in places) for row in strange}
+            match = [r for r in whole if tuple(r[0].decoder.texts(r[1])[i] for i in places) in shown]
+            found += match or whole  # no match: values that differ in their bytes are equal there
+    return found

@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Any
 
 from migrate.errors import MigrateError
-from migrate.model import MergedTable, Shard, TableDef, Target
+from migrate.model import MergedTable, Shard, TableDef, Target, quote
 from migrate.position import Position
 from migrate.sync.image import RowDecoder
 from migrate.sync.writer import RawRow
@@ -43,9 +43,26 @@ class Layout:
         self.valid = True
 
     def text_key(self, image: Image) -> Hashable:
-        """The key as the target shows it, equal to the row_key of the row there."""
-        texts = self.decoder.texts(image)
+        """The key as the target shows it, as row_key gives it. RowRefused if the target can't have the row."""
+        try:
+            texts = self.decoder.texts(image)
+        except ValueError:
+            self.decoder.line(image)  # says which column, and why
+            raise
         return tuple([texts[i] for i in self.places])
+
+    def unique_values(self, image: Image) -> list[tuple[str, str, str]]:
+        """The unique values without NULL, but for the key: names of the columns, literals, and in words."""
+        columns = self.decoder.columns
+        return [
+            (
+                ", ".join(quote(columns[i]) for i in places),
+                self.decoder.literals(image, places),
+                f"{', '.join(columns[i] for i in places)} = {self.decoder.shown(image, places)}",
+            )
+            for places in self.uniques
+            if places and all(image[i] is not None for i in places)
+        ]
 
     def row_key(self, row: RawRow) -> Hashable:
         """The key of a row as it was read from the target."""
@@ -55,7 +72,7 @@ class Layout:
         """In words: a row of this shard has the key of a row that another shard still has."""
         other = batch.tables[self.target][self.decoder.key(image)][NOW]
         return (
-            f"key {self.decoder.key_literal(image)} is on two shards, {other.shard} and {self.shard}: one of them must "
+            f"key {self.decoder.shown(image)} is on two shards, {other.shard} and {self.shard}: one of them must "
             "go; a merged table has room for one row"
         )
 
@@ -94,14 +111,21 @@ Entries = dict[Hashable, Entry]
 
 @dataclass
 class Batch:
-    """Changes in the order of the binlog. `fuzzy`: the target may be ahead of them, since the copy read rows later."""
+    """Changes in the order of the binlog. `fuzzy`: the target may be ahead of them, since the copy read rows later.
+    `careful`: rows may have been written over that another shard is still to give up, on this instance or another.
+    `overwriting`: what the target has beyond that is to be overwritten, too."""
 
     fuzzy: bool
+    careful: bool = False
+    overwriting: bool = False
     tables: dict[Target, Entries] = field(default_factory=dict)
     # Rows whose key is still another shard's: a row that moves is inserted at its new place before it leaves the old.
     doubled: dict[tuple[Target, Hashable], tuple[Layout, Image]] = field(default_factory=dict)
     doubled_at: float = 0.0  # since when, by the monotonic clock
     doubts: dict[Target, Hold] = field(default_factory=dict)
+    # Tables of which each row that no shard has any more has left the target, by all that was to be applied before.
+    settled: set[Target] = field(default_factory=set)
+    grows_until: float | None = None  # it was assembled again, longer, and may be until then, by the monotonic clock
     # What a statement made of tables; None: dropped. Such a batch has no rows.
     definitions: dict[tuple[str, str], TableDef | None] = field(default_factory=dict)
     changes: int = 0
@@ -149,7 +173,22 @@ class Batch:
                 self._leave(entries, entry, layout, key, image)
             self.changes += 1
 
+    def _came_first(self, entry: Entry, layout: Layout, key: Hashable) -> bool:
+        """Whether an entry began with an insert on another shard, before its row leaves this one."""
+        other = entry[NOW].shard != layout.shard
+        return other and layout.crowded and (layout.target, key) not in self.doubled
+
+    def _stood(self, entry: Entry, layout: Layout, key: Hashable, image: Image) -> None:
+        """Sets such an entry right: the row stood on this shard."""
+        mover = entry[NOW], entry[AFTER]
+        entry[BEFORE], entry[AFTER], entry[WAS], entry[NOW] = image, image, layout, layout
+        if mover[1] is not None:
+            self.doubled_at = self.doubled_at if self.doubled else monotonic()
+            self.doubled[layout.target, key] = mover
+
     def _leave(self, entries: Entries, entry: Entry, layout: Layout, key: Hashable, image: Image) -> None:
+        if entry[WAS] is None and self._came_first(entry, layout, key):
+            self._stood(entry, layout, key, image)
         if self.doubled:
             mover = self.doubled.get((layout.target, key))
             if mover is not None and mover[0].shard == layout.shard:  # it came and left again
@@ -178,7 +217,11 @@ class Batch:
             entry = entries.get(key)
             if entry is None:
                 entries[key] = [before, after, layout, layout]
-            elif self.doubled and self._moves(layout, key, before):
+                self.changes += 1
+                continue
+            if entry[WAS] is None and self._came_first(entry, layout, key):
+                self._stood(entry, layout, key, before)
+            if self.doubled and self._moves(layout, key, before):
                 self.doubled[layout.target, key] = (layout, after)
             elif entry[AFTER] == before:
                 entry[AFTER], entry[NOW] = after, layout
@@ -203,7 +246,7 @@ class Batch:
 
 
 def _named(layout: Layout, image: Image) -> str:
-    return f"key {layout.decoder.key_literal(image)} of {layout.shard}"
+    return f"key {layout.decoder.shown(image)} of {layout.shard}"
 
 
 def _missed(layout: Layout, image: Image) -> str:

@@ -1,16 +1,21 @@
-"""Looks on the other shards of a target table for the key of a row that found its place taken."""
+"""Looks on the other shards of a target table for a row that found its place on the target taken."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from threading import Lock
 
 from migrate.config import Config
 from migrate.db import Session
-from migrate.model import Shard, quote
+from migrate.model import Shard, Target, quote
+from migrate.position import Position, capture
 from migrate.sync.apply import Rows
+from migrate.sync.batch import Image, Layout
 from migrate.sync.router import Router
 
 _KEYS = 1000
+_ONE = "one of them must go; a merged table has room for one row"
 
 
 class Elsewhere:
@@ -20,40 +25,72 @@ class Elsewhere:
         self._config, self._router = config, router
         self._lock = Lock()
 
-    def __call__(self, rows: Rows) -> str | None:
-        """A sentence that names a key which two shards hold, or None if no other shard holds any of them now."""
-        with self._lock:
-            sessions: dict[str, Session] = {}
-            try:
-                return self._search(rows, sessions)
-            finally:
-                for session in sessions.values():
-                    session.close()
+    def keys(self, rows: Rows, *, both: bool = False) -> list[tuple[Layout, Image, Shard]]:
+        """Those of the rows whose key another shard of their table has now, and which; if `both`, only where their own
+        shard has it, too."""
+        found = []
+        with self._lock, ExitStack() as open_sessions:
+            ask = self._asker(open_sessions)
+            for start in range(0, len(rows), _KEYS):
+                for layout, some in _by_shard(rows[start : start + _KEYS]):
+                    names = ", ".join(map(quote, layout.key_columns))
+                    own = f"SELECT 1 FROM {layout.shard.sql} WHERE ({names}) IN "
+                    keys = [layout.decoder.key_literal(image) for image in some]
+                    for other in self._router.others(layout.shard, layout.target) if layout.crowded else ():
+                        where = f"SELECT 1 FROM {other.sql} WHERE ({names}) IN "
+                        if ask(other, f"{where} ({','.join(keys)}) LIMIT 1"):
+                            found += [
+                                (layout, image, other)
+                                for image, key in zip(some, keys, strict=True)
+                                if ask(other, f"{where} ({key})") and (not both or ask(layout.shard, f"{own} ({key})"))
+                            ]
+        return found
 
-    def _search(self, rows: Rows, sessions: dict[str, Session]) -> str | None:
-        for start in range(0, len(rows), _KEYS):
-            some = rows[start : start + _KEYS]
-            owners: dict[Shard, list[str]] = {}
-            layouts = {}
-            for layout, image in some:
-                owners.setdefault(layout.shard, []).append(layout.decoder.key_literal(image))
-                layouts[layout.shard] = layout
-            for shard, keys in owners.items():
-                layout = layouts[shard]
-                if not layout.crowded:
-                    continue
-                names = ", ".join(quote(c) for c in layout.key_columns)
-                for other in self._router.others(shard, layout.target):
-                    session = sessions.get(other.instance)
-                    if session is None:
-                        session = sessions[other.instance] = Session(self._config.source(other.instance))
-                    found = session.query(
-                        f"SELECT {names} FROM {other.sql} WHERE ({names}) IN ({','.join(keys)}) LIMIT 1"
-                    )
-                    if found:
-                        key = ", ".join(str(v) for v in found[0])
-                        return (
-                            f"key {key} is on two shards, {other} and {shard}: one of them must go; a merged table has "
-                            "room for one row"
-                        )
+    def key_sentence(self, rows: Rows) -> str | None:
+        """In words: a key that two shards have now, if any of the rows' keys is one."""
+        for layout, image, other in self.keys(rows, both=True):
+            return f"key {layout.decoder.shown(image)} is on two shards, {other} and {layout.shard}: {_ONE}"
         return None
+
+    def unique_sentence(self, rows: Rows) -> str | None:
+        """In words: a unique value that a row of another shard has now, with another key, if any is one."""
+        with self._lock, ExitStack() as open_sessions:
+            ask = self._asker(open_sessions)
+            for layout, image in rows:
+                for other in self._router.others(layout.shard, layout.target):
+                    key = f"({', '.join(map(quote, layout.key_columns))}) IN ({layout.decoder.key_literal(image)})"
+                    for names, values, words in layout.unique_values(image):
+                        has = f"WHERE ({names}) IN ({values}) AND"
+                        if ask(other, f"SELECT 1 FROM {other.sql} {has} NOT {key} LIMIT 1") and ask(
+                            layout.shard, f"SELECT 1 FROM {layout.shard.sql} {has} {key} LIMIT 1"
+                        ):
+                            return (
+                                f"{words} is unique and on two shards, {other} and {layout.shard} (there with key "
+                                f"{layout.decoder.shown(image)}): {_ONE}"
+                            )
+        return None
+
+    def positions(self, target: Target) -> dict[str, Position]:
+        """Where the binlog of each instance that has shards of the table stands now."""
+        found = {}
+        for name in sorted({shard.instance for shard in self._router.shards(target)}):
+            with Session(self._config.source(name)) as session:
+                found[name] = capture(session, name)
+        return found
+
+    def _asker(self, open_sessions: ExitStack) -> Callable[[Shard, str], bool]:
+        sessions: dict[str, Session] = {}
+
+        def ask(shard: Shard, sql: str) -> bool:
+            if shard.instance not in sessions:
+                sessions[shard.instance] = open_sessions.enter_context(Session(self._config.source(shard.instance)))
+            return bool(sessions[shard.instance].query(sql))
+
+        return ask
+
+
+def _by_shard(rows: Rows) -> Sequence[tuple[Layout, list[Image]]]:
+    found: dict[Shard, tuple[Layout, list[Image]]] = {}
+    for layout, image in rows:
+        found.setdefault(layout.shard, (layout, []))[1].append(image)
+    return list(found.values())

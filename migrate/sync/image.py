@@ -176,6 +176,16 @@ class RowDecoder:
             f"{self.shard}: a row can't be carried as it is ({shown})\n    column {self.columns[number]}: {reason}"
         )
 
+    def shown(self, image: Image, places: Sequence[int] | None = None) -> str:
+        """The elements at these places, or the key, for people to read; long ones cut."""
+        found = []
+        for number in self._keys if places is None else places:
+            text = self._shown(number, image[number])
+            found.append(
+                repr(text) if self._codecs[number].kind in ("text", "bytes") and image[number] is not None else text
+            )
+        return ", ".join(found)
+
     def _shown(self, number: int, element: Any) -> str:
         try:
             text = b"NULL" if element is None else self._codecs[number].said(element)

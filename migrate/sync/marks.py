@@ -75,8 +75,8 @@ class Marks:
             statement = "NULL" if doubt.statement is None else literal(doubt.statement)
             if target == self.held:
                 writer.execute(
-                    f"UPDATE migrate_meta.hold SET reason = {literal(doubt.reason)}, statement = {statement}, held_at = "
-                    f"NOW(6), resolution = NULL, replacement = NULL WHERE {self._own}"
+                    f"UPDATE migrate_meta.hold SET reason = {literal(doubt.reason)}, statement = {statement}, "
+                    f"held_at = NOW(6), resolution = NULL, replacement = NULL WHERE {self._own}"
                 )
                 continue
             names = ", ".join((*map(literal, self._names), literal(str(target))))

@@ -13,13 +13,14 @@ from typing import Any
 from migrate.config import Config
 from migrate.db import Session
 from migrate.errors import ConnectionLost, ServerError, TryAgain
-from migrate.position import Position, capture, file_number
+from migrate.position import Position, capture, file_number, reached
 
 log = logging.getLogger("migrate")
 
 _POLL_S = 0.2
-_SAY_S = 1.0
-_MEASURE_S = 5.0
+_SAY_S = 0.5
+_MEASURE_S = 0.5
+_RATE_S = 5.0
 
 
 @dataclass
@@ -30,7 +31,8 @@ class Progress:
     reason: str = ""
     position: Position = field(default_factory=dict)
     source_time: float = 0.0
-    caught_up_at: float = 0.0  # when the stream last had nothing more to give and all was applied
+    caught_up_at: float = 0.0  # when the source was last asked where it stands, and all up to there was applied
+    clock_s: float = 0.0  # what the source's clock is ahead of ours
     events: int = 0
     changes: int = 0
     transactions: int = 0
@@ -42,10 +44,12 @@ class Progress:
     rate: float = 0.0
 
     def lag_s(self, now: float) -> float | None:
-        """Seconds that the target is behind: none when all that was written a second ago is in."""
-        if now - self.caught_up_at < 1:
+        """Seconds that the target is behind the source at most; None as long as it isn't known."""
+        if now - self.caught_up_at < 2 * _MEASURE_S:
             return 0.0
-        return max(0.0, now - self.source_time) if self.source_time else None
+        if not self.source_time and not self.caught_up_at:
+            return None
+        return max(0.0, now - max(self.caught_up_at, self.source_time - self.clock_s))
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class Monitor(threading.Thread):
     def _watch(self) -> None:
         session: Session | None = None
         source: Session | None = None
-        said = measured = 0.0
+        said = measured = rated = 0.0
         changes = 0
         while not self._ended.wait(_POLL_S):
             try:
@@ -93,9 +97,11 @@ class Monitor(threading.Thread):
                 now = monotonic()
                 if now - measured >= _MEASURE_S:
                     source = source or Session(self._config.source(self._instance))
-                    self._progress.lag_bytes = _bytes_behind(source, self._instance, self._progress.position)
-                    self._progress.rate = (self._progress.changes - changes) / (now - measured) if measured else 0.0
-                    measured, changes = now, self._progress.changes
+                    self._measure(source)
+                    measured = now
+                if now - rated >= _RATE_S:
+                    self._progress.rate = (self._progress.changes - changes) / (now - rated) if rated else 0.0
+                    rated, changes = now, self._progress.changes
                 if now - said >= _SAY_S:
                     self.say(session)
                     said = now
@@ -109,6 +115,17 @@ class Monitor(threading.Thread):
             source.close()
         with suppress(ServerError), session or Session(self._config.target) as last:
             self.say(last)
+
+    def _measure(self, source: Session) -> None:
+        """How far the source is ahead of what is applied."""
+        told = self._progress
+        at, asked = told.position, time()
+        told.clock_s = float(source.value("SELECT UNIX_TIMESTAMP(NOW(6))")) - asked
+        now = capture(source, self._instance)
+        comparable = at and (at["server_uuid"] == now["server_uuid"] or (at["gtid_set"] and now["gtid_set"]))
+        if comparable and reached(at, now):
+            told.caught_up_at = asked
+        told.lag_bytes = _bytes_behind(source, now, at)
 
     def _hear(self, session: Session) -> None:
         name, instance = self._names
@@ -151,12 +168,13 @@ class Monitor(threading.Thread):
         self.join(timeout=10)
 
 
-def _bytes_behind(source: Session, instance: str, position: Position) -> int | None:
-    """How much binlog the server has after a position; None if that can't be told (it is of another server)."""
-    now = capture(source, instance)
-    if not position or position.get("server_uuid") != now["server_uuid"]:
+def _bytes_behind(source: Session, now: Position, position: Position) -> int | None:
+    """How much binlog there is between two positions; None if that can't be told (they are of two servers)."""
+    if not position or position["server_uuid"] != now["server_uuid"]:
         return None
     first, last = file_number(position["file"]), file_number(now["file"])
-    sizes = {file_number(str(row[0])): int(row[1]) for row in source.query("SHOW BINARY LOGS")}
-    whole = sum(size for number, size in sizes.items() if first <= number < last)
+    whole = 0
+    if first < last:
+        sizes = {file_number(str(row[0])): int(row[1]) for row in source.query("SHOW BINARY LOGS")}
+        whole = sum(size for number, size in sizes.items() if first <= number < last)
     return max(0, whole + int(now["offset"]) - int(position["offset"]))

@@ -13,9 +13,9 @@ from migrate.db import connect, stop, wait
 from migrate.errors import ConnectionLost, Interrupted
 from migrate.faults import fault_point
 from migrate.model import Shard, Target
-from migrate.position import Position, reached
+from migrate.position import Position, capture, place, reached
 from migrate.state import State
-from migrate.sync.appliers import MOVE_S, Appliers
+from migrate.sync.appliers import MOVE_S, Appliers, ReadOn
 from migrate.sync.batch import Batch, Doubt, Layout
 from migrate.sync.change import Change
 from migrate.sync.elsewhere import Elsewhere
@@ -46,16 +46,31 @@ class Passage:
         self._config, self._instance, self._router, self._marks = config, instance, router, marks
         self._monitor, self._progress, self._end, self._held = monitor, progress, end, held
         self._overwrite = held is not None and held.resolution == "overwrite"
-        self._appliers = Appliers(config, instance, marks, Elsewhere(config, router))
         self._limit = _CHANGES
-        self._flying: tuple[Batch, float] | None = None
-        self._ordinal = self._inside = 0  # row events of the transaction under way: seen, and in already
+        self._least: Position | None = None  # up to where the next batch must go, and until when it may be made longer
+        self._grows_until: float | None = None
+        self._calm: Position | None = None
 
     def run(self) -> str:
         """Applies until something else is to be done; gives what: end, stop, pause, resolve or held.
 
         ConnectionLost if the source went away; run it again then.
         """
+        while True:
+            try:
+                return self._run()
+            except ReadOn as longer:
+                if self._marks.held is not None and not reached(self._end or {}, longer.position):
+                    return "later"  # when the others are there
+                self._least = longer.position
+                self._grows_until = self._grows_until or monotonic() + MOVE_S
+
+    def _run(self) -> str:
+        self._appliers = Appliers(self._config, self._instance, self._marks, Elsewhere(self._config, self._router))
+        self._flying: tuple[Batch, float] | None = None
+        self._ordinal = self._inside = 0  # row events of the transaction under way: seen, and in already
+        self._moved = False  # whether anything was applied, or nothing is left to be
+        self._heard: tuple[str, int] | None = None  # where the server said that it has nothing more
         try:
             with connect(self._config.target, patience_s=self._config.run.patience_s) as session:
                 marks = self._marks.read(session)
@@ -87,7 +102,38 @@ class Passage:
         at = self._stream.position()
         fuzzy = self._overwrite or not reached(at, self._consistent)
         inside = max(self._ordinal, self._inside)
-        return Batch(fuzzy, start=at, start_inside=inside, position=at, inside=inside)
+        return Batch(
+            fuzzy, careful=not self._is_calm(at), overwriting=self._overwrite, grows_until=self._grows_until,
+            start=at, start_inside=inside, position=at, inside=inside,
+        )  # fmt: skip
+
+    def _is_calm(self, at: Position) -> bool:
+        """Whether no row was written over, while the copy's fuzzy time was replayed, that is still to leave a shard.
+
+        What was written over on an instance had left the shard of another by then: before where that one is when all
+        are out of the fuzzy time.
+        """
+        if self._calm is None:
+            with connect(self._config.target, patience_s=self._config.run.patience_s) as session:
+                for name, consistent in State(self._config.name, session).consistent().items():
+                    marks = Marks(self._config.name, name).read(session)
+                    if not all(reached(m.position, consistent) for m in marks):
+                        return False
+            with connect(self._config.source(self._instance)) as source:
+                self._calm = capture(source, self._instance)
+        return reached(at, self._calm)
+
+    @property
+    def _here(self) -> Position:
+        """Where the stream stands between two transactions: behind the last one, or where the server said since then
+        that it has nothing more (in a newer file, say)."""
+        position = self._stream.position()
+        if self._heard is not None:
+            heard = {**position, "file": self._heard[0], "offset": str(self._heard[1])}
+            heard.pop("created", None)
+            if place(heard) > place(position):
+                return heard
+        return position
 
     def _follow(self) -> str:
         within = skip = False
@@ -117,8 +163,11 @@ class Passage:
             elif kind == STATEMENT:
                 if not skip and self._ordinal >= self._inside and self._redo is None:
                     self._statement(item)
-            elif kind in (IDLE, HEARTBEAT) and not within and (reason := self._idle()):
-                return reason
+            elif kind in (IDLE, HEARTBEAT) and not within:
+                if kind == HEARTBEAT and item[1]:
+                    self._heard = item[1], item[2]
+                if reason := self._idle():
+                    return reason
         raise ConnectionLost(2013, "the stream of the binlog ended", str(self._config.source(self._instance)))
 
     def _rows(self, item: tuple[Any, ...]) -> None:
@@ -232,8 +281,8 @@ class Passage:
                 self._flush()
             elif self._appliers.free:
                 self._land()
-                self._progress.caught_up_at = time()
-                self._progress.position = self._stream.position()
+                self._moved = True
+                self._progress.position = self._here
                 self._progress.state = "following"
         return self._asked()
 
@@ -250,17 +299,17 @@ class Passage:
         if reason is not None:
             self._flush(now=reason == "end")  # a row that is on two shards is read again next time
             self._land()
-        elif self._monitor.halt is not None:
+        elif self._monitor.halt is not None and self._marks.held is None:
             self._stand()
         return "held" if self._held_again else reason
 
     def _wanted(self) -> str | None:
         """Why to leave the stream here."""
-        if self._end is not None and reached(self._stream.position(), self._end):
+        if self._end is not None and reached(self._here, self._end):
             return "end"
         if self._monitor.wanted != "run":
             return self._monitor.wanted
-        return "resolve" if self._monitor.resolved and self._marks.held is None else None
+        return "resolve" if self._monitor.resolved and self._moved and self._marks.held is None else None
 
     @property
     def _held_again(self) -> bool:
@@ -271,7 +320,7 @@ class Passage:
 
         def wanted_here() -> Halt | None:
             halt = self._monitor.halt
-            here = halt is not None and (halt.position is None or reached(self._stream.position(), halt.position))
+            here = halt is not None and (halt.position is None or reached(self._here, halt.position))
             return halt if here else None
 
         if wanted_here() is None:
@@ -282,7 +331,7 @@ class Passage:
             return
         self._progress.state = "halted"
         while (halt := wanted_here()) and self._monitor.wanted == "run":
-            self._monitor.reached(halt, self._stream.position())
+            self._monitor.reached(halt, self._here)
             wait(0.02)
         self._monitor.reached(None, {})
         self._progress.state = "following"
@@ -293,21 +342,27 @@ class Passage:
         Not while a row is on two shards, unless it must be `now`: it may be about to leave one of them.
         """
         batch = self._batch
+        if self._redo is None and not now and self._longer(batch):
+            return
         if batch.doubled and self._redo is None:
-            if not now and monotonic() - batch.doubled_at < MOVE_S:
-                return
             for (target, _), (layout, image) in list(batch.doubled.items()):
                 self._doubt(target, layout.twice(batch, image))
         self._land()
-        if not (batch.transactions or batch.changes or batch.doubts or self._redo):
+        if self._held_again or not (batch.transactions or batch.changes or batch.doubts or self._redo):
             self._batch = self._new_batch()
             return
         batch.position, batch.inside = self._stream.position(), self._ordinal
         parts = self._redo_parts if self._redo else None
-        self._redo = None
+        self._redo = self._least = None
         self._appliers.submit(batch, parts)
         self._flying = (batch, monotonic())
         self._batch = self._new_batch()
+
+    def _longer(self, batch: Batch) -> bool:
+        """Whether the batch should go on, for what may clear the place of a row."""
+        if batch.doubled and monotonic() - batch.doubled_at < MOVE_S:
+            return True
+        return self._least is not None and batch.bytes < 4 * _BYTES and not reached(self._here, self._least)
 
     def _land(self) -> None:
         """Until the batch under way is in; what it brought to light is taken into account."""
@@ -316,14 +371,14 @@ class Passage:
         batch, begun = self._flying
         self._progress.reason = self._appliers.reason
         self._appliers.wait()
-        self._flying = None
+        self._flying = self._grows_until = None
         for target in batch.doubts:
             self._router.hold(target)
             self._batch.forget(target)
         self._tell(batch, monotonic() - begun)
 
     def _tell(self, batch: Batch, seconds: float) -> None:
-        told = self._progress
+        told, self._moved = self._progress, True
         told.state, told.reason = "following", ""
         told.batches += 1
         told.changes += batch.changes

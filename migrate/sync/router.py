@@ -176,6 +176,10 @@ class Router:
                 self._targets[shard] = target
         self.forget()
 
+    def shards(self, target: Target) -> Iterator[Shard]:
+        """All shards of a target table."""
+        return (m.shard for m in self._merged[target].shards)
+
     def others(self, shard: Shard, target: Target) -> Iterator[Shard]:
         """The other shards of a target table."""
-        return (m.shard for m in self._merged[target].shards if m.shard != shard)
+        return (s for s in self.shards(target) if s != shard)

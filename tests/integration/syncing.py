@@ -25,6 +25,7 @@ from migrate.sync.run import _begin, _ready, command
 from tests.integration.shards import Server, config_for, database, endpoint, route, run
 
 Rows = list[tuple[Any, ...]]
+OPTIONS = "ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_general_ci"
 
 
 class Table(NamedTuple):
@@ -43,7 +44,7 @@ class Lab:
         self.instances = {f"{name}_{n}": i for name, t in tables.items() for n, i in enumerate(t.instances)}
         for name, table in tables.items():
             for n, instance in enumerate(table.instances):
-                create = f"CREATE TABLE {name}_{n} ({table.columns}) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4"
+                create = f"CREATE TABLE {name}_{n} ({table.columns}) {OPTIONS}"
                 rows = [f"INSERT INTO {name}_{n} VALUES {r}" for r in table.rows[n : n + 1] if r]
                 run(self.sources[instance], create, *rows, database=schema)
         routes = [route(schema, rf"{name}_\d", f"{schema}.{name}") for name in tables]

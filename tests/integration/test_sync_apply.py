@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 
 from migrate.sandbox import Sandbox
-from tests.integration.shards import run
 from tests.integration.syncing import Lab, Table, lab
 
 KEYED = "id BIGINT PRIMARY KEY, v INT, memo VARCHAR(20)"
@@ -88,22 +87,23 @@ def test_key_changes_in_a_chain_and_in_a_cycle(scene: Lab) -> None:
     assert sorted(scene.target_rows("rekeyed")) == [(2, 3, "c"), (3, 2, "a"), (1101, 2, "b")]
 
 
+def renamed(**values: str) -> list[str]:
+    """Gives rows new unique values: {id: value}."""
+    return [f"UPDATE {{t}} SET u = {value} WHERE id = {id[1:]}" for id, value in values.items()]
+
+
 @pytest.mark.parametrize("table", ["swap", "numbers"])
 def test_unique_values_change_hands(scene: Lab, table: str) -> None:
-    shard, column = f"{table}_0", "u"
-    scene.on(shard, f"UPDATE {{t}} SET {column} = 'tmp' WHERE id = 1", f"UPDATE {{t}} SET {column} = 'A1' WHERE id = 2",
-             f"UPDATE {{t}} SET {column} = 'B1' WHERE id = 1")  # fmt: skip
-    one, two = "A1", "B1"
-    for _ in range(4):  # in one transaction, by way of another value
-        scene.on(shard, f"UPDATE {{t}} SET {column} = 'tmp' WHERE id = 1",
-                 f"UPDATE {{t}} SET {column} = '{two}' WHERE id = 2", f"UPDATE {{t}} SET {column} = '{one}' WHERE id = 1")  # fmt: skip
-        one, two = two, one
+    shard = f"{table}_0"
+    for _ in range(3):  # by way of another value, and by way of NULL
+        scene.on(shard, *renamed(_1="'t'"), *renamed(_2="'a'"), *renamed(_1="'b'"))
+        scene.on(shard, *renamed(_2="NULL"), *renamed(_1="'a'"), *renamed(_2="'b'"))
     scene.same(table)
-    # By deleting and inserting again, and with the values handed around three rows.
-    scene.on(shard, "DELETE FROM {t} WHERE id IN (1, 2)", f"INSERT INTO {{t}} VALUES (1, '{two}', 1)",
-             f"INSERT INTO {{t}} VALUES (2, '{one}', 2)")  # fmt: skip
-    scene.on(shard, "UPDATE {t} SET u = NULL WHERE id = 1", "UPDATE {t} SET u = 'one' WHERE id = 2",
-             f"UPDATE {{t}} SET u = '{one}' WHERE id = 3", f"UPDATE {{t}} SET u = '{two}' WHERE id = 1")  # fmt: skip
+    scene.on(shard, "DELETE FROM {t} WHERE id IN (1, 2)", "INSERT INTO {t} (id, u) VALUES (1, 'b'), (2, 'a')")
+    scene.on(shard, *renamed(_1="NULL"), *renamed(_2="'b'"), *renamed(_3="'a'"), *renamed(_1="'c'"))
+    scene.same(table)
+    scene.on(shard, "DELETE FROM {t} WHERE id = 3", "INSERT INTO {t} (id, u) VALUES (33, 'a')")
+    scene.on(shard, "REPLACE INTO {t} (id, u) VALUES (34, 'a')")
     scene.same(table)
 
 
@@ -141,3 +141,141 @@ def test_null_in_a_unique_key(scene: Lab) -> None:
 def test_columns_that_the_server_fills(scene: Lab) -> None:
     scene.on("stamped_0", "UPDATE {t} SET v = v + 1 WHERE id = 1", "INSERT INTO {t} (id, v) VALUES (3, 3)")
     scene.same("stamped")
+
+
+# -- rows that move between shards ------------------------------------------------------------------------------------
+
+
+def moves(scene: Lab, table: str, id: int, there: str, back: str) -> None:
+    """Moves a row from one shard to another: in one transaction, and in two, either way round."""
+    gone, come = f"DELETE FROM {there} WHERE id = {id}", f"INSERT INTO {back} VALUES ({id}, {id}, 'moved')"
+    together = scene.instances[there] == scene.instances[back]
+    if together:
+        scene.on(there, gone, come)
+    else:
+        scene.on(there, gone)
+        scene.on(back, come)
+    scene.same(table)
+    gone, come = f"DELETE FROM {back} WHERE id = {id}", f"INSERT INTO {there} VALUES ({id}, {id}, 'back')"
+    scene.on(there, come)
+    scene.on(back, gone)
+    scene.same(table)
+    if together:
+        scene.on(there, f"INSERT INTO {back} VALUES ({id}, 0, 'x')", f"UPDATE {back} SET v = 9 WHERE id = {id}",
+                 f"DELETE FROM {there} WHERE id = {id}", f"UPDATE {back} SET v = 10 WHERE id = {id}")  # fmt: skip
+        scene.same(table)
+
+
+def test_a_row_moves_between_shards_of_an_instance(scene: Lab) -> None:
+    moves(scene, "moved", 1, "moved_0", "moved_1")
+    moves(scene, "moved", 11, "moved_1", "moved_0")
+
+
+def test_a_row_moves_between_instances(scene: Lab) -> None:
+    moves(scene, "crossed", 1, "crossed_0", "crossed_1")
+    moves(scene, "crossed", 11, "crossed_1", "crossed_0")
+
+
+@pytest.mark.parametrize(("table", "instance"), [("twice", "m1"), ("apart", "m2")])
+def test_a_key_on_two_shards_is_held_again_and_again(
+    scene: Lab, table: str, instance: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("migrate.sync.appliers.MOVE_S", 1.0)
+    monkeypatch.setattr("migrate.sync.passage.MOVE_S", 1.0)
+    scene.on(f"{table}_1", "INSERT INTO {t} VALUES (2, 99, 'other')")
+    hold = scene.until_held(table, "key 2 is on two shards", f"{table}_0", f"{table}_1", instance=instance)
+    assert hold.instance == instance
+    scene.on(f"{table}_1", "INSERT INTO {t} VALUES (50, 50, 'later')")
+    scene.on("bystander_0", "UPDATE {t} SET v = v + 1")
+    scene.same("bystander")
+    assert (2, 2, "b") in scene.target_rows(table)
+    for how in ("go-on", "overwrite"):
+        scene.resolve(table, how)  # type: ignore[arg-type]
+        scene.until_held(table, "key 2 is on two shards", f"{table}_0", f"{table}_1")
+    assert (2, 2, "b") in scene.target_rows(table)
+    assert (50, 50, "later") not in scene.target_rows(table)
+    scene.on(f"{table}_1", "DELETE FROM {t} WHERE id = 2")
+    scene.release(table, "go-on")
+    scene.same(table)
+
+
+# -- drift ------------------------------------------------------------------------------------------------------------
+
+
+def test_drift_is_held_and_goes_on_when_it_is_mended(scene: Lab) -> None:
+    scene.at_target("UPDATE drifted SET v = 77 WHERE id = 1")
+    scene.on("drifted_0", "UPDATE {t} SET v = v + 1 WHERE id <= 3")
+    scene.until_held("drifted", "drift", "key 1 ", "drifted_0", "column v")
+    scene.on("drifted_1", "UPDATE {t} SET v = v + 1")
+    scene.on("bystander_1", "UPDATE {t} SET memo = 'on'")
+    scene.same("bystander")
+    assert (1, 77, "a") in scene.target_rows("drifted") and (2, 2, "b") in scene.target_rows("drifted")
+    scene.resolve("drifted", "go-on")  # nothing was mended
+    scene.until_held("drifted", "key 1 ")
+    scene.at_target("UPDATE drifted SET v = 1 WHERE id = 1")
+    scene.release("drifted", "go-on")
+    scene.same("drifted")
+
+
+def test_a_lost_row_is_drift(scene: Lab) -> None:
+    scene.at_target("DELETE FROM lost WHERE id IN (1, 2)")
+    scene.on("lost_0", "DELETE FROM {t} WHERE id = 1")
+    scene.until_held("lost", "drift", "key 1 ", "lost_0", "not on the target")
+    scene.on("lost_0", "UPDATE {t} SET v = 22 WHERE id = 2", "INSERT INTO {t} VALUES (4, 4, 'd')")
+    scene.release("lost", "overwrite")
+    scene.same("lost")
+
+
+def test_an_extra_row_is_drift(scene: Lab) -> None:
+    scene.at_target("INSERT INTO extra VALUES (9, 9, 'rogue')")
+    scene.on("extra_0", "INSERT INTO {t} VALUES (8, 8, 'fine'), (9, 9, 'ours')")
+    scene.until_held("extra", "drift", "key 9 ", "extra_0")
+    assert (9, 9, "rogue") in scene.target_rows("extra")
+    scene.at_target("DELETE FROM extra WHERE id = 9")
+    scene.release("extra", "go-on")
+    scene.same("extra")
+
+
+def test_a_taken_unique_value_is_drift(scene: Lab) -> None:
+    scene.at_target("INSERT INTO seldom VALUES (9, 'z', 9)")
+    scene.on("seldom_0", "UPDATE {t} SET u = 'z' WHERE id = 3")
+    scene.until_held("seldom", "drift", "key 3", "'z'", "seldom_0")
+    assert (9, "z", 9) in scene.target_rows("seldom")
+    scene.at_target("DELETE FROM seldom WHERE id = 9")
+    scene.release("seldom", "go-on")
+    scene.same("seldom")
+
+
+def test_overwriting_lets_the_source_win(scene: Lab) -> None:
+    scene.at_target("UPDATE forced SET v = 77, memo = NULL", "INSERT INTO forced VALUES (5, 5, 'rogue')")
+    scene.on("forced_0", "UPDATE {t} SET v = v + 1 WHERE id < 3", "INSERT INTO {t} VALUES (5, 5, 'e')",
+             "DELETE FROM {t} WHERE id = 3")  # fmt: skip
+    scene.until_held("forced", "drift")
+    scene.release("forced", "overwrite")
+    scene.same("forced")
+
+
+# -- what the binlog doesn't tell -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("image", ["NOBLOB", "MINIMAL"])
+def test_row_images_that_leave_columns_out_are_held(scene: Lab, image: str) -> None:
+    if image == "NOBLOB":
+        scene.on("narrow_0", "SET SESSION binlog_row_image = NOBLOB", "UPDATE {t} SET v = v + 1 WHERE id = 3")
+        scene.same("narrow")  # it has no BLOB
+        return
+    scene.on("narrow_0", "SET SESSION binlog_row_image = MINIMAL", "UPDATE {t} SET v = v + 1 WHERE id = 1")
+    scene.until_held("narrow", "narrow_0", "binlog_row_image")
+
+
+def test_a_change_that_was_not_logged_is_held_at_the_next(scene: Lab) -> None:
+    scene.on("unlogged_0", "SET SESSION sql_log_bin = 0", "UPDATE {t} SET v = 100 WHERE id = 1")
+    scene.on("unlogged_0", "UPDATE {t} SET v = v + 1 WHERE id IN (1, 2)")
+    scene.until_held("unlogged", "key 1 ", "unlogged_0")
+    scene.release("unlogged", "overwrite")
+    scene.same("unlogged")
+
+
+def test_a_table_without_a_key_is_held(scene: Lab) -> None:
+    scene.on("keyless_0", "INSERT INTO {t} VALUES (2, 2)")
+    scene.until_held("keyless", "keyless_0", "key")

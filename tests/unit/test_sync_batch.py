@@ -23,7 +23,7 @@ class _Plain:
     def key(self, image: tuple[Any, ...]) -> int:
         return int(image[0])
 
-    def key_literal(self, image: tuple[Any, ...]) -> str:
+    def shown(self, image: tuple[Any, ...]) -> str:
         return str(image[0])
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 
 from migrate.catalog import SYSTEM_SCHEMAS, read_catalog
 from migrate.config import Config
 from migrate.db import connect
-from migrate.errors import MigrateError, NoGo
+from migrate.errors import MigrateError, NoGo, ServerError
 from migrate.model import MergedTable, Shard, ShardTable, TableDef, Target
 from migrate.routes import resolve
 from migrate.state import State
@@ -23,6 +24,8 @@ from migrate.sync.shadow import shadow_of
 from migrate.sync.tablemap import TableMap
 
 log = logging.getLogger("migrate")
+
+_DONE_ALREADY = (1050, 1060, 1061)  # the table, the column, the index is there
 
 # The reverse applier writes here first in each of its transactions on a shard: what came from the target must not go
 # back to it.
@@ -46,11 +49,16 @@ class Router:
         self._targets = {m.shard: t.target for t in self._merged.values() for m in t.shards}
 
     def _resolved(self, known: dict[Shard, TableDef]) -> tuple[MergedTable, ...]:
-        tables = [ShardTable(shard, definition) for shard, definition in known.items() if self._routed(shard)]
+        routed = [ShardTable(s, d) for s, d in known.items() if self._target_of(s) is not None]
+        names: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for table in routed:
+            names[table.shard.instance, table.shard.schema].append(table.shard.table)
+        # A shadow of an online schema change may match a route by its name; it is no shard.
+        tables = [t for t in routed if shadow_of(t.shard.table, names[t.shard.instance, t.shard.schema]) is None]
         return resolve(self.config, tables).tables
 
     def _routed(self, shard: Shard) -> bool:
-        return any(r.matches(shard.schema, shard.table) for r in self.config.routes)
+        return self._target_of(shard) is not None and not self._shadow(shard.schema, shard.table)
 
     def wanted(self, schema: str, table: str) -> bool:
         """Whether the stream must give the rows of that table."""
@@ -158,12 +166,22 @@ class Router:
         return next((t.definition for t in catalog if t.shard.table.lower() == target.table.lower()), None)
 
     def run_on_target(self, statement: str) -> None:
-        """Runs a DDL statement on the target."""
+        """Runs a DDL statement on the target. One that another instance has just brought about changes nothing."""
         with connect(self.config.target, patience_s=self.config.run.patience_s) as session:
-            session.execute(statement)
+            try:
+                session.execute(statement)
+            except ServerError as error:
+                if error.number not in _DONE_ALREADY:
+                    raise
 
     def take(self, change: Change, shard: Shard, target: Target | None, batch: Batch) -> None:
-        """From here on the change is in force; the batch will record it."""
+        """From here on the change is in force; the batch will record it. What couldn't be read is read from the server:
+        if that has changed again since, the rows won't fit, and the table is held."""
+        if change.kind == "unknown":
+            with connect(self.config.source(self.instance), patience_s=self.config.run.patience_s) as source:
+                catalog = read_catalog(source, self.instance, [change.schema])
+            now = next((t.definition for t in catalog if t.shard.table == change.table), None)
+            change = replace(change, kind="drop" if now is None else "alter", after=now)
         self.history.apply(change)
         names = {(change.schema, change.table)} | ({change.renamed_to} if change.renamed_to else set())
         for name in names:

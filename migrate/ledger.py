@@ -120,7 +120,7 @@ class Equation(_Strict):
 
 class Invariant(_Strict):
     """A rule of the user's own: a SELECT that gives the offending rows on the target, and so nothing if it holds.
-    Columns called amount and currency, if it has them, price the offenders."""
+    Columns called amount and currency, if it has both, price the offenders."""
 
     name: Name
     sql: Annotated[str, Field(pattern=r"(?is)^\s*(SELECT|WITH)\b")]

@@ -125,7 +125,8 @@ def _ask(query: Query, limit: int, newest: str | None, session: Session) -> Offe
     found = Offenders(limit)
     for row in _named(session, query.sql.replace("{}", "1") if query.key else query.sql):
         time = row.pop(query.time, None) if query.time else None
-        found.judge(row, amount_of(row.get("amount")), seconds_between(time, newest), query.tolerance_s)
+        amount = amount_of(row.get("amount")) if "currency" in row else None
+        found.judge(row, amount, seconds_between(time, newest), query.tolerance_s)
     return found
 
 

@@ -144,7 +144,8 @@ class Report:
         shown = list(islice(self.mismatches(SHOWN), SHOWN))
         page = environment.get_template("report.html").render(
             report=self, record=self.record.document, shown=shown,
-            result=_EMPTY | self._masked_record().get("result", {}), totals=self.totals(), charts=self.charts(), blind=BLIND,
+            result=_EMPTY | self._masked_record().get("result", {}),
+            totals=self.totals(), charts=self.charts(), blind=BLIND,
         )  # fmt: skip
         with naming(path):
             path.write_text(page, encoding="utf-8")

@@ -69,12 +69,20 @@ def peer_copy(place: Arena) -> Timing:
     return _loaded(place, _add(exported, run(peers.lightning(place, place.root / "peer", routed=True))))
 
 
-def ours_verify(place: Arena) -> Timing:
-    timing = run(place.verify("checksum", "--json"))
-    table = json.loads(timing.output)["tables"][0]
+def ours_verify(place: Arena, *options: str) -> Timing:
+    """Counts, checksum and control totals together."""
+    timing = run(place.verify("checksum", "--anew", "--json", *options))
+    document = json.loads(timing.output)
+    table, totals = document["tables"][0], [t for t in document["totals"] if "net" in t["source"]]
     if not table["ok"] or table["target_rows"] != place.rows:
         raise AssertionError(f"verification didn't see {place.rows} equal rows: {table}")
+    if sum(t["target"]["rows"] for t in totals) != place.rows:
+        raise AssertionError(f"the control totals aren't those of {place.rows} rows")
     return timing
+
+
+def ours_verify_strong(place: Arena) -> Timing:
+    return ours_verify(place, "--strong")
 
 
 def peer_verify(place: Arena) -> Timing | None:
@@ -100,6 +108,7 @@ BENCHMARKS: dict[str, tuple[str, Callable[[Arena], None], Side, Callable[[Arena]
     "load": ("Lightning, tidb backend", _export_both, ours_load, peer_load),
     "copy": ("Dumpling, then Lightning", _nothing, ours_copy, peer_copy),
     "verify": ("sync-diff-inspector", _copy_first, ours_verify, peer_verify),
+    "verify-strong": ("sync-diff-inspector", _copy_first, ours_verify_strong, peer_verify),
 }
 
 

@@ -67,6 +67,9 @@ class Arena:
             )
         )
         self.config.chmod(0o600)
+        self.audited = root / "audited.toml"  # the same, with the ledger's control totals
+        self.audited.write_text(self.config.read_text().replace('name = "bench"', 'name = "bench"\npack = "payment"'))
+        self.audited.chmod(0o600)
 
     def _loosen(self) -> None:
         """Makes plain indexes of the shards' unique ones."""
@@ -96,7 +99,7 @@ class Arena:
 
     def verify(self, *verb: str) -> list[str]:
         """Our verification's command line."""
-        return [sys.executable, "-m", "verify.cli", "-c", str(self.config), *verb]
+        return [sys.executable, "-m", "verify.cli", "-c", str(self.audited), *verb]
 
     def target_rows(self) -> int:
         """Rows in the merged table."""

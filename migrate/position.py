@@ -1,18 +1,21 @@
 """Where an instance's binlog stands. Opaque outside the binlog code: a mapping that is stored and handed on.
 
 Its entries are all text: `file` and `offset`, between two transactions; `gtid_set`, the GTIDs of all transactions up
-to there ("" if the server has none); `server_uuid`, whose binlog the file is (of MariaDB its server_uid); and, where known, `created`, when the
-server made the file (epoch seconds), by which a file is told from another of the same name, and `prepared`, the XA
-transactions that are prepared there and not committed (space-separated).
+to there ("" if the server has none); `server_uuid`, whose binlog the file is (of MariaDB its server_uid); and, where
+known, `created`, when the server made the file (epoch seconds), by which a file is told from another of the same name,
+and `prepared`, the XA transactions that are prepared there and not committed (space-separated).
 """
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from functools import lru_cache
 
 from migrate.db import Session
-from migrate.errors import MigrateError, ServerError
+from migrate.errors import AccessDenied, MigrateError, ServerError
 from migrate.sync.gtid import GtidSet, parse_gtid_set
+from migrate.sync.wire import file_created
 
 Position = dict[str, str]
 
@@ -29,14 +32,38 @@ def capture(session: Session, instance: str) -> Position:
         rows = session.query("SHOW BINARY LOG STATUS")
     if not rows:
         raise MigrateError(f"{instance} keeps no binlog (log_bin is OFF): start it with --log-bin")
-    file, offset = rows[0][:2]
-    gtid = session.query("SHOW GLOBAL VARIABLES LIKE 'gtid_executed'")
-    return {
-        "file": str(file),
-        "offset": str(offset),
-        "gtid_set": str(gtid[0][1]).replace("\n", "") if gtid else "",
-        "server_uuid": server_uuid(session),
-    }
+    file, offset = str(rows[0][0]), int(rows[0][1])
+    position = {"file": file, "offset": str(offset), "gtid_set": _gtids(session), "server_uuid": server_uuid(session)}
+    with suppress(AccessDenied):  # who may not replicate can copy
+        position["created"] = str(file_created(session.endpoint, file, offset))
+    return position
+
+
+def _gtids(session: Session) -> str:
+    """What is committed, or is about to be: a transaction stands in the binlog before it is in gtid_executed. The set
+    may hold later ones than the place; whoever reads rows at the place reads them too."""
+    if not session.query("SHOW GLOBAL VARIABLES LIKE 'gtid_executed'"):
+        return ""
+    owned = owned_gtids(str(session.value("SELECT @@GLOBAL.gtid_owned") or ""))
+    gtids = GtidSet.parse(str(session.value("SELECT @@GLOBAL.gtid_executed") or ""))
+    for gtid in owned:
+        gtids.add_gtid(gtid)
+    return str(gtids)
+
+
+def owned_gtids(text: str) -> set[str]:
+    """The GTIDs that sessions own, from before they are written to the binlog until they are committed; the text has
+    them as uuid[:tag]:number#session, further ones of the same uuid behind colons, uuids between commas."""
+    found = set()
+    for owned in filter(None, re.split(r"[,\s]+", text)):
+        source, *pieces = owned.split(":")
+        tag = ""
+        for piece in pieces:
+            if piece[:1].isdigit():
+                found.add(f"{source}{tag}:{piece.split('#')[0]}")
+            else:
+                tag = f":{piece}"
+    return found
 
 
 def server_uuid(session: Session) -> str:

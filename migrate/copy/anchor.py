@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import re
 from time import monotonic
 
 from migrate.config import Config, Endpoint
 from migrate.db import Session, wait
 from migrate.errors import MigrateError
 from migrate.model import MergedTable
-from migrate.position import Position, capture
+from migrate.position import Position, capture, owned_gtids
 from migrate.source import fingerprint, on_every_instance, read_routing
 
 log = logging.getLogger("migrate")
@@ -58,18 +57,3 @@ def _settled_position(session: Session, endpoint: Endpoint) -> Position:
 
 def _committing(session: Session) -> set[str]:
     return owned_gtids(str(session.value("SELECT @@GLOBAL.gtid_owned") or ""))
-
-
-def owned_gtids(text: str) -> set[str]:
-    """The GTIDs that sessions own, from before they are written to the binlog until they are committed; the text has
-    them as uuid[:tag]:number#session, further ones of the same uuid behind colons, uuids between commas."""
-    found = set()
-    for owned in filter(None, re.split(r"[,\s]+", text)):
-        source, *pieces = owned.split(":")
-        tag = ""
-        for piece in pieces:
-            if piece[:1].isdigit():
-                found.add(f"{source}{tag}:{piece.split('#')[0]}")
-            else:
-                tag = f":{piece}"
-    return found

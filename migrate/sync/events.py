@@ -24,6 +24,10 @@ ANNOTATE_ROWS, BINLOG_CHECKPOINT, MARIADB_GTID, GTID_LIST, START_ENCRYPTION = 16
 QUERY_COMPRESSED, WRITE_COMPRESSED_V1, UPDATE_COMPRESSED_V1, DELETE_COMPRESSED_V1 = 165, 166, 167, 168
 WRITE_COMPRESSED, UPDATE_COMPRESSED, DELETE_COMPRESSED = 169, 170, 171
 
+COMPRESSED_ROWS = {WRITE_COMPRESSED: WRITE, UPDATE_COMPRESSED: UPDATE, DELETE_COMPRESSED: DELETE,
+                   WRITE_COMPRESSED_V1: WRITE_V1, UPDATE_COMPRESSED_V1: UPDATE_V1,
+                   DELETE_COMPRESSED_V1: DELETE_V1}  # fmt: skip
+
 ARTIFICIAL_FLAG, IGNORABLE_FLAG = 0x20, 0x80
 
 Event = tuple[int, int, int, int, bytes, int, int]  # type, when (epoch s), end in its file, flags, data, start, stop
@@ -126,6 +130,19 @@ def inflate(data: bytes, at: int, stop: int) -> bytes:
     if len(plain) != int.from_bytes(data[at + 1 : size_end], "big"):
         raise EventError("a compressed event doesn't have the length that it tells")
     return plain
+
+
+def plain_rows(event: Event) -> Event:
+    """An event of MariaDB's compressed rows as the plain one. It is compressed behind its bitmaps of columns."""
+    kind, when, end, flags, data, start, stop = event
+    plain_kind = COMPRESSED_ROWS[kind]
+    at = start + 8
+    if plain_kind in (WRITE, UPDATE, DELETE):
+        at += int.from_bytes(data[at : at + 2], "little")
+    count, at = lenenc(data, at)
+    at += (count + 7) // 8 * (2 if plain_kind in (UPDATE, UPDATE_V1) else 1)
+    plain = data[start:at] + inflate(data, at, stop)
+    return plain_kind, when, end, flags, plain, 0, len(plain)
 
 
 def payload_events(data: bytes, start: int, stop: int, end: int) -> Iterator[Event]:

@@ -6,7 +6,7 @@ from time import monotonic
 
 from migrate.db import wait
 from migrate.errors import MigrateError, NoGo, ServerError
-from migrate.position import Position, file_number, server_uuid
+from migrate.position import Position, file_number
 from migrate.sync.gtid import GtidSet
 from migrate.sync.wire import Wire
 
@@ -17,13 +17,12 @@ _SETTLE_S = 15.0  # what a committed transaction may take from the binlog into g
 _AGAIN = "copy again from a new position: give the migration another name and start with an empty target"
 
 
-def request(wire: Wire, start: Position) -> bool:
-    """Asks the server for all that follows a position. True if by file and offset, False if by GTIDs.
+def request(wire: Wire, start: Position, uuid: str) -> bool:
+    """Asks the server (of that UUID) for all that follows a position. True if by file and offset, False if by GTIDs.
 
     NoGo if what follows the position isn't there, or isn't known to be what followed it.
     """
     gtids = GtidSet.parse(start["gtid_set"])
-    uuid = server_uuid(wire)
     if uuid != start["server_uuid"]:
         if not gtids:
             raise NoGo(

@@ -15,7 +15,7 @@ from migrate.errors import MigrateError, NoGo, ServerError
 from migrate.position import Position, server_uuid
 from migrate.sync import events as e
 from migrate.sync.events import Event, EventError
-from migrate.sync.gtid import GtidSet
+from migrate.sync.place import Place
 from migrate.sync.query import query, query_sql, xid_of
 from migrate.sync.start import check_created, refused, request
 from migrate.sync.tablemap import TableMap, table_map_names
@@ -29,11 +29,6 @@ _V1, _V2 = 8, 10  # where the column count stands, but for what a V2 event has i
 _OPERATIONS = {
     e.WRITE: (INSERT, _V2), e.UPDATE: (UPDATE, _V2), e.DELETE: (DELETE, _V2),
     e.WRITE_V1: (INSERT, _V1), e.UPDATE_V1: (UPDATE, _V1), e.DELETE_V1: (DELETE, _V1),
-}  # fmt: skip
-_COMPRESSED = {
-    e.WRITE_COMPRESSED: (INSERT, _V2), e.UPDATE_COMPRESSED: (UPDATE, _V2), e.DELETE_COMPRESSED: (DELETE, _V2),
-    e.WRITE_COMPRESSED_V1: (INSERT, _V1), e.UPDATE_COMPRESSED_V1: (UPDATE, _V1),
-    e.DELETE_COMPRESSED_V1: (DELETE, _V1),
 }  # fmt: skip
 _PASSED_OVER = frozenset({
     e.INTVAR, e.RAND, e.USER_VAR, e.IGNORABLE, e.ROWS_QUERY, e.TRANSACTION_CONTEXT,
@@ -81,32 +76,24 @@ class Stream:
         heartbeat_s: float = 1.0,
     ):
         self._start, self._wanted = start, wanted
-        self._position = dict(start)
-        self._gtids = GtidSet.parse(start["gtid_set"])
-        self._prepared = set(start.get("prepared", "").split())
         self._maps: dict[int, TableMap | None] = {}
         self._cache: dict[bytes, tuple[int, TableMap | None]] = {}
-        self._file, self._offset, self._created = start["file"], int(start["offset"]), ""
-        self._state, self._touched, self._described = _CLOSED, False, False
+        self._state, self._touched = _CLOSED, False
         self._gtid: str | None = None
         self._origin, self._number = "", 0
         self._when: float | None = None
         self._origins: dict[bytes, str] = {}
         self._wire = Wire(endpoint, server_id=server_id, heartbeat_s=heartbeat_s)
         try:
-            self._uuid = server_uuid(self._wire)
-            self._moves = request(self._wire, start)
+            uuid = server_uuid(self._wire)
+            self._place = Place(start, uuid, by_place=request(self._wire, start, uuid))
         except BaseException:
             self._wire.close()
             raise
 
     def position(self) -> Position:
         """The position after the last COMMIT that was given out; the start if there was none."""
-        position = {**self._position, "gtid_set": str(self._gtids)}
-        position.pop("prepared", None)
-        if self._prepared:
-            position["prepared"] = " ".join(sorted(self._prepared))
-        return position
+        return self._place.position()
 
     def close(self) -> None:
         """Ends the stream; never fails."""
@@ -179,6 +166,10 @@ class Stream:
         after = None if second == table.complete or table.names_all(second) else second
         return ROWS, UPDATE, table, data, at + size, stop, columns, after
 
+    def _table_of(self, data: bytes, start: int) -> TableMap | None:
+        number, high, _, _ = _ROWS.unpack_from(data, start)
+        return self._maps[number | high << 32]
+
     def _check_dummy(self, number: int) -> None:
         if number != _NO_TABLE:  # which ends a statement that changed no table of ours
             raise EventError(f"rows of table number {number}, of which no table map was seen")
@@ -209,17 +200,10 @@ class Stream:
         self._state = _CLOSED
         self._maps.clear()
         if self._origin:
-            self._gtids.add(self._origin, self._number)
-        self._passed(end)
-        return COMMIT, self._gtid, self._file, self._offset, float(when) if self._when is None else self._when
-
-    def _passed(self, end: int) -> None:
-        """The stream stands between two transactions, at the offset of which `end` is what fits into 32 bits."""
-        wraps = self._offset >> 32
-        self._offset = (wraps + (end < self._offset & 0xFFFFFFFF)) << 32 | end
-        self._position = {"file": self._file, "offset": str(self._offset), "gtid_set": "", "server_uuid": self._uuid}
-        if self._created:
-            self._position["created"] = self._created
+            self._place.gtids.add(self._origin, self._number)
+        self._place.passed(end)
+        committed = float(when) if self._when is None else self._when
+        return COMMIT, self._gtid, self._place.file, self._place.offset, committed
 
     def _other(self, event: Event) -> Iterator[Item]:
         """The rarer events."""
@@ -239,24 +223,26 @@ class Stream:
             text, standalone = e.mariadb_gtid(data, start)
             yield self._begin(text, "", 0, None, when)
             self._state = _ANNOUNCED if standalone else _OPEN
-        elif kind in _COMPRESSED:
-            yield from self._inflated(event)
+        elif kind in e.COMPRESSED_ROWS:
+            if self._table_of(data, start):
+                yield from self._items([e.plain_rows(event)])
         elif kind == e.PARTIAL_UPDATE:
-            self._refuse_partial(data, start)
+            if table := self._table_of(data, start):
+                self._refuse_partial(table)
         elif kind == e.XA_PREPARE:
             yield self._xa_prepare(event)
         elif kind == e.FORMAT_DESCRIPTION:
-            self._described_file(data, start, stop, when, end)
+            self._describe(when, end)
         elif kind == e.ROTATE:
-            self._file = data[start + 8 : stop].decode()
+            self._place.file = data[start + 8 : stop].decode()
         elif kind == e.INCIDENT:
             text = data[start + 3 : stop].decode(errors="replace")
             raise self._refusal(f"the server lost events here ({text or 'an incident'})", "copy again from here on")
         elif kind == e.START_ENCRYPTION:
             raise self._refusal("the binlog is encrypted in a way that its server doesn't undo", "turn encryption off")
         elif kind in _BETWEEN:
-            if self._state == _CLOSED and self._moves:
-                self._passed(end)
+            if self._state == _CLOSED:
+                self._place.between(end)
         elif kind not in _PASSED_OVER and not flags & e.IGNORABLE_FLAG:
             raise self._refusal(f"event type {kind} isn't known", "it may change data, so it is not passed over")
 
@@ -315,53 +301,30 @@ class Stream:
                     "whether it commits stands further on; sync doesn't follow XA transactions on routed tables: let "
                     "the application use plain ones, then copy again",
                 )
-            self._prepared.add(xid)
+            self._place.prepared.add(xid)
         return self._commit(when, end)
 
     def _end_prepared(self, xid: str, *, committed: bool) -> None:
-        if committed and xid not in self._prepared:
+        if committed and xid not in self._place.prepared:
             raise self._refusal(
                 f"the XA transaction {xid} is committed, but was prepared before the position of the copy",
                 "what it changed can't be told; copy again",
             )
-        self._prepared.discard(xid)
+        self._place.prepared.discard(xid)
 
-    def _inflated(self, event: Event) -> Iterator[Item]:
-        """The rows of an event that MariaDB compressed behind its bitmaps of columns."""
-        kind, _, _, _, data, start, stop = event
-        number, high, _, extra = _ROWS.unpack_from(data, start)
-        table = self._maps[number | high << 32]
-        if table is not None:
-            operation, size = _COMPRESSED[kind]
-            at = start + size + (extra - 2 if size == _V2 else 0)
-            count, bitmap = e.lenenc(data, at)
-            behind = bitmap + (count + 7) // 8 * (2 if operation == UPDATE else 1)
-            plain = data[at:behind] + e.inflate(data, behind, stop)
-            yield self._rows(operation, table, plain, 0, len(plain))
+    def _refuse_partial(self, table: TableMap) -> None:
+        raise self._refusal(
+            f"an update of {table.schema}.{table.table} has only the changed parts of its JSON",
+            "SET GLOBAL binlog_row_value_options = '', let every client connect anew, and copy again",
+        )
 
-    def _refuse_partial(self, data: bytes, start: int) -> None:
-        number, high, _, _ = _ROWS.unpack_from(data, start)
-        table = self._maps[number | high << 32]
-        if table is not None:
-            raise self._refusal(
-                f"an update of {table.schema}.{table.table} has only the changed parts of its JSON",
-                "SET GLOBAL binlog_row_value_options = '', let every client connect anew, and copy again",
-            )
-
-    def _described_file(self, data: bytes, start: int, stop: int, when: int, end: int) -> None:
+    def _describe(self, when: int, end: int) -> None:
         """A file begins, or the one in which the stream starts is described."""
-        e.format_description(data, start, stop)
         if self._state != _CLOSED:
             raise self._refusal("the binlog ends inside a transaction", "the server crashed there; copy again")
         self._cache.clear()
-        self._created = str(when)
-        if self._described:
-            self._offset, self._moves = 4, True
-            self._passed(end)
-        elif self._moves:
+        if self._place.describe(when, end):
             check_created(self._wire, self._start, when)
-            self._position["created"] = self._created
-        self._described = True
 
     @property
     def _where(self) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 import select
 import ssl
 import struct
 from collections.abc import Iterator
+from contextlib import closing
 from io import BytesIO
 from time import monotonic
 from typing import Any
@@ -235,6 +237,13 @@ class Wire(Session):
 
     def _broken(self) -> MigrateError:
         return MigrateError(f"{self._where}: the server sent a packet that is no event; is a proxy in between?")
+
+
+def file_created(endpoint: Endpoint, file: str, offset: int) -> int:
+    """When a server made a binlog file (epoch seconds); `offset` is any event's in it, or its end."""
+    with closing(Wire(endpoint, server_id=1 + secrets.randbelow(2**31), heartbeat_s=1)) as wire:
+        wire.dump(file, offset, blocking=False)
+        return next(event[1] for event in wire.events() if event and event[0] == FORMAT_DESCRIPTION)
 
 
 _LEARNED = frozenset({FORMAT_DESCRIPTION, ROTATE})

@@ -16,7 +16,7 @@ from migrate.copy.copier import copy, load
 from migrate.copy.exporter import export
 from migrate.db import Session, connect
 from migrate.model import Shard
-from migrate.position import Position, capture
+from migrate.position import Position, capture, owned_gtids
 from migrate.sandbox import Sandbox
 from migrate.schema import create_schema
 from migrate.source import read_routing
@@ -159,4 +159,4 @@ def test_a_transaction_that_is_being_committed_is_waited_for(
     ],
 )
 def test_how_owned_gtids_are_read(owned: str, found: set[str]) -> None:
-    assert anchor_module.owned_gtids(owned) == found
+    assert owned_gtids(owned) == found

@@ -1,0 +1,302 @@
+"""What the double write owes: the outbox by age, shard and money; and rows that differ on both sides though nothing
+of them is under way. The rows looked at are those of the outbox and those applied lately; verification does all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Literal
+
+from migrate.config import Config, Endpoint
+from migrate.db import Session, connect, wait
+from migrate.doublewrite import phase as phases
+from migrate.doublewrite.apply import Applier
+from migrate.doublewrite.outbox import SCHEMA
+from migrate.doublewrite.phase import Phase, side_servers
+from migrate.doublewrite.router import Image, Router
+from migrate.doublewrite.server import Written, written_tables
+
+Kind = Literal["late", "missing", "extra", "different"]
+_MOST = 20_000  # rows of each server that are compared
+_LATELY_S = 3600
+_AGAIN_S = (0.3, 1.0)
+RowKey = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A row that isn't the same on both sides. late: its change waits in the outbox; missing, extra, different: on the
+    secondary, compared with the primary, and nothing is under way. Images are as the secondary has them."""
+
+    kind: Kind
+    target: str
+    shard: str
+    key: RowKey  # on the primary
+    columns: tuple[str, ...]
+    wanted: Image | None
+    found: Image | None
+    money: Decimal
+    currency: str | None
+    reason: str = ""
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind, "target": self.target, "shard": self.shard, "key": list(self.key),
+            "columns": list(self.columns), "money": str(self.money), "currency": self.currency, "reason": self.reason,
+            "primary": dict(self.wanted) if self.wanted else None,
+            "secondary": dict(self.found) if self.found else None,
+        }  # fmt: skip
+
+    def __str__(self) -> str:
+        money = f", {self.money} {self.currency or ''} at risk".rstrip() if self.money else ""
+        reason = f" ({self.reason})" if self.reason else ""
+        key, columns = ", ".join(self.key), ", ".join(self.columns)
+        return f"{self.kind}: {self.target} {key} of {self.shard}: {columns}{money}{reason}"
+
+
+@dataclass(frozen=True)
+class Owed:
+    """Changes of a shard that wait. `age_s` of the oldest."""
+
+    source: str
+    shard: str
+    currency: str | None
+    changes: int
+    held: int
+    money: Decimal
+    age_s: float
+
+
+@dataclass
+class Status:
+    """Where the double write stands."""
+
+    phase: Phase
+    owed: list[Owed] = field(default_factory=list)
+    ages: dict[str, int] = field(default_factory=dict)
+    deliveries: list[dict[str, Any]] = field(default_factory=list)
+    reads: tuple[int, int, Decimal] = (0, 0, Decimal(0))
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Nothing is held, and nothing differs but what is under way."""
+        return not any(o.held for o in self.owed) and all(f.kind == "late" for f in self.findings)
+
+    def document(self) -> dict[str, Any]:
+        compared, mismatched, money = self.reads
+        return {
+            "ok": self.ok,
+            "phase": self.phase.epoch.phase, "share": self.phase.epoch.share, "epoch": self.phase.epoch.number,
+            "primary": self.phase.epoch.primary, "forward": self.phase.forward, "pending_change": self.phase.pending,
+            "backlog": [
+                {"source": o.source, "shard": o.shard, "currency": o.currency, "changes": o.changes, "held": o.held,
+                 "money": str(o.money), "age_s": o.age_s}
+                for o in self.owed
+            ],
+            "backlog_by_age": self.ages,
+            "deliveries": self.deliveries,
+            "reads": {"compared": compared, "mismatched": mismatched, "money": str(money)},
+            "findings": [f.document() for f in self.findings],
+        }  # fmt: skip
+
+    def text(self) -> str:
+        lines = [f"{self.phase.epoch}; the shards' changes come by {self.phase.forward}"]
+        if self.phase.pending:
+            lines.append(f"a change of the primary is under way: {self.phase.pending['step']}; run its command again")
+        lines.append(f"backlog: {sum(o.changes for o in self.owed):,} changes "
+                     f"({', '.join(f'{n:,} {age}' for age, n in self.ages.items())})")  # fmt: skip
+        for o in self.owed:
+            held = f", {o.held:,} held" if o.held else ""
+            lines.append(f"  {o.source} {o.shard}: {o.changes:,} changes{held}, {o.money:f} {o.currency or ''}, "
+                         f"the oldest {o.age_s:.1f} s".replace(" ,", ","))  # fmt: skip
+        lines += [
+            f"{d['source']}: {d['pending']} left, lag {d['lag_s']} s, {d['rows_per_s']} rows/s, {d['total']} applied "
+            f"by {d['process']}, {d['at']}"
+            for d in self.deliveries
+        ]
+        compared, mismatched, money = self.reads
+        if compared:
+            lines.append(f"reads compared in this phase: {compared:,}, {mismatched:,} differed, {money:f} at risk")
+        lines += [str(f) for f in self.findings]
+        lines.append("nothing differs but what is under way" if self.ok else "run `migrate double-write repair`")
+        return "\n".join(lines)
+
+
+def read_status(config: Config, *, compare: bool = True) -> Status:
+    """The phase, the backlog, and unless told otherwise the rows that differ."""
+    with connect(config.target, patience_s=config.run.patience_s) as session:
+        phase = phases.read(session, config.name)
+        status = Status(phase, deliveries=_deliveries(session, config), reads=_reads(session, config, phase))
+    for endpoint in (*config.sources, config.target):
+        with connect(endpoint, patience_s=config.run.patience_s) as session:
+            status.owed += _owed(session, config)
+            for age, count in _ages(session, config):
+                status.ages[age] = status.ages.get(age, 0) + count
+    if compare:
+        status.findings = compare_rows(config, Router.of(config), phase)
+    return status
+
+
+def _owed(session: Session, config: Config) -> list[Owed]:
+    return [
+        Owed(session.endpoint.name, shard, currency, int(n), int(held), money or Decimal(0), int(age or 0) / 1e6)
+        for shard, currency, n, held, money, age in session.query(
+            "SELECT shard, currency, COUNT(*), COUNT(held), SUM(money), "
+            f"TIMESTAMPDIFF(MICROSECOND, MIN(created_at), NOW(6)) "
+            f"FROM {SCHEMA}.outbox WHERE migration = %s GROUP BY shard, currency ORDER BY shard, currency",
+            [config.name],
+        )
+    ]
+
+
+def _ages(session: Session, config: Config) -> Iterator[tuple[str, int]]:
+    bounds = ((1, "under 1 s"), (10, "under 10 s"), (60, "under 1 min"), (3600, "under 1 h"))
+    cases = " ".join(f"WHEN created_at > NOW(6) - INTERVAL {s} SECOND THEN '{name}'" for s, name in bounds)
+    for age, count in session.query(
+        f"SELECT CASE {cases} ELSE 'older' END AS age, COUNT(*) FROM {SCHEMA}.outbox WHERE migration = %s GROUP BY age",
+        [config.name],
+    ):
+        yield str(age), int(count)
+
+
+def _deliveries(session: Session, config: Config) -> list[dict[str, Any]]:
+    names = ("source", "process", "at", "pending", "lag_s", "rows_per_s", "total")
+    rows = session.query(f"SELECT {', '.join(names)} FROM migrate_meta.delivery WHERE migration = %s", [config.name])
+    return [dict(zip(names, map(str, row), strict=True)) for row in rows]
+
+
+def _reads(session: Session, config: Config, phase: Phase) -> tuple[int, int, Decimal]:
+    compared, mismatched, money = session.one(
+        "SELECT COALESCE(SUM(compared), 0), COALESCE(SUM(mismatched), 0), COALESCE(SUM(money), 0) "
+        "FROM migrate_meta.read_check WHERE migration = %s AND epoch = %s",
+        (config.name, phase.epoch.number),
+    )
+    return int(compared), int(mismatched), money
+
+
+class Sides:
+    """Sessions on all servers, and their tables: reads one row on both sides."""
+
+    def __init__(self, config: Config, router: Router, phase: Phase, stack: ExitStack):
+        self.config, self.router, self.phase = config, router, phase
+        self.sessions = {
+            e.name: stack.enter_context(connect(e, patience_s=config.run.patience_s))
+            for e in (*config.sources, config.target)
+        }
+        self.appliers = {
+            name: Applier(config.name, router, written_tables(session, config, router))
+            for name, session in self.sessions.items()
+        }
+        self.shards = {str(s): s for s in router.shards}
+
+    @property
+    def forward(self) -> bool:
+        return self.phase.epoch.primary == "source"
+
+    def primary(self, shard: str) -> Endpoint:
+        return self.config.source(self.shards[shard].instance) if self.forward else self.config.target
+
+    def secondary(self, shard: str) -> Endpoint:
+        return self.config.target if self.forward else self.config.source(self.shards[shard].instance)
+
+    def table(self, endpoint: Endpoint, target: str, shard: str) -> Written:
+        place = self.shards[shard]
+        schema, name = target.split(".") if endpoint == self.config.target else (place.schema, place.table)
+        return self.appliers[endpoint.name].table((schema, name))
+
+    def translate(self, shard: str, image: Image | None) -> Image | None:
+        """A row of the primary as the secondary has it."""
+        if image is None:
+            return None
+        turn = self.router.forward if self.forward else self.router.back
+        return turn(self.shards[shard], image)
+
+    def key(self, target: str, shard: str, key: RowKey) -> RowKey:
+        """The key on the secondary of a row with that key on the primary."""
+        written = self.table(self.primary(shard), target, shard)
+        remapped = self.router.tables[target].remap(self.shards[shard])
+        values = dict(zip(written.images.key_names, key, strict=True))
+        row = {**dict.fromkeys(remapped), **values}
+        turned = self.translate(shard, row) or {}
+        return tuple(str(turned[n]) for n in written.images.key_names)
+
+    def rows(
+        self, endpoint: Endpoint, target: str, shard: str, keys: Sequence[RowKey], *, lock: bool = False
+    ) -> dict[RowKey, Image]:
+        written = self.table(endpoint, target, shard)
+        return self.appliers[endpoint.name].current(self.sessions[endpoint.name], written, keys, lock=lock)
+
+
+def compare_rows(config: Config, router: Router, phase: Phase) -> list[Finding]:
+    """Compares the rows of the outboxes and those applied lately on both sides."""
+    with ExitStack() as stack:
+        sides = Sides(config, router, phase, stack)
+        todo = _keys(sides)
+        findings = [f for place, keys in todo.items() for f in _differences(sides, *place, sorted(keys))]
+        for seconds in _AGAIN_S:  # what goes away by itself was on its way
+            if not findings:
+                break
+            wait(seconds)
+            again: dict[tuple[str, str], list[RowKey]] = {}
+            for f in findings:
+                again.setdefault((f.target, f.shard), []).append(f.key)
+            findings = [f for place, keys in again.items() for f in _differences(sides, *place, keys)]
+        return findings
+
+
+def _keys(sides: Sides) -> dict[tuple[str, str], set[RowKey]]:
+    found: dict[tuple[str, str], set[RowKey]] = {}
+    migration = sides.config.name
+    for endpoint in side_servers(sides.config, sides.phase.epoch.primary):
+        for target, shard, key in sides.sessions[endpoint.name].query(
+            f"SELECT target, shard, row_key FROM {SCHEMA}.outbox WHERE migration = %s ORDER BY seq LIMIT {_MOST}",
+            [migration],
+        ):
+            found.setdefault((target, shard), set()).add(tuple(json.loads(key)))
+    names = [e.name for e in side_servers(sides.config, sides.phase.epoch.primary)]
+    for endpoint in side_servers(sides.config, "target" if sides.forward else "source"):
+        for target, shard, key in sides.sessions[endpoint.name].query(
+            f"SELECT target, shard, row_key FROM {SCHEMA}.applied WHERE migration = %s AND source IN "
+            f"({', '.join(['%s'] * len(names))}) AND applied_at > NOW(6) - INTERVAL {_LATELY_S} SECOND "
+            f"ORDER BY applied_at DESC LIMIT {_MOST}",
+            [migration, *names],
+        ):
+            found.setdefault((target, shard), set()).add(tuple(json.loads(key)))
+    return {place: keys for place, keys in found.items() if place[1] in sides.shards}
+
+
+def _differences(sides: Sides, target: str, shard: str, keys: Sequence[RowKey]) -> Iterator[Finding]:
+    primary, secondary = sides.primary(shard), sides.secondary(shard)
+    there = {key: sides.key(target, shard, key) for key in keys}
+    found = sides.rows(secondary, target, shard, [*there.values()])
+    wanted = sides.rows(primary, target, shard, keys)
+    written = sides.table(secondary, target, shard)
+    pending = _pending(sides, primary, target, shard)
+    for key, other in there.items():
+        want, have = sides.translate(shard, wanted.get(key)), found.get(other)
+        columns = written.images.unlike(want, have)
+        if not columns:
+            continue
+        money, currency = written.at_stake(have, want)
+        kind: Kind = "missing" if have is None else "extra" if want is None else "different"
+        reason = ""
+        if key in pending:
+            reason = pending[key] or ""
+            kind = kind if reason else "late"
+        yield Finding(kind, target, shard, key, columns, want, have, money, currency, reason)
+
+
+def _pending(sides: Sides, primary: Endpoint, target: str, shard: str) -> dict[RowKey, str | None]:
+    """The keys of which a change waits, with why if it is held."""
+    return {
+        tuple(json.loads(key)): held
+        for key, held in sides.sessions[primary.name].query(
+            f"SELECT row_key, MAX(held) FROM {SCHEMA}.outbox WHERE migration = %s AND target = %s AND shard = %s "
+            "GROUP BY row_key",
+            (sides.config.name, target, shard),
+        )
+    }

@@ -1,0 +1,258 @@
+"""What the application opens: sessions and connections on whichever side is primary, for a sharding key."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import ssl
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import Session as OrmSession
+from sqlalchemy.util import await_only
+
+from migrate.config import Config, Endpoint, load_config
+from migrate.db import Session
+from migrate.doublewrite import metrics
+from migrate.doublewrite import phase as phases
+from migrate.doublewrite.connection import Connection
+from migrate.doublewrite.courier import Courier, timed
+from migrate.doublewrite.epoch import Epoch
+from migrate.doublewrite.errors import NotOnBothSides
+from migrate.doublewrite.outbox import Change
+from migrate.doublewrite.phase import Phase
+from migrate.doublewrite.reading import Comparer, Question, from_target
+from migrate.doublewrite.router import Router
+from migrate.doublewrite.server import Server, open_servers
+from migrate.doublewrite.sharding import Key
+from migrate.errors import MigrateError
+
+log = logging.getLogger("migrate")
+POLL_S = 1.0
+_KEY = "sharding_key"
+
+
+class DoubleWrite:
+    """The double write of one application process. Threads share it; a forked child may use it too.
+
+    `deadline_s`: how long phase strict waits for the secondary. Every other option is SQLAlchemy's, for the engines.
+    """
+
+    def __init__(self, config: Config, *, deadline_s: float = 2.0, **engine_options: Any):
+        self.config, self.deadline_s = config, deadline_s
+        self.router = Router.of(config)
+        self.servers = open_servers(config, self.router, self._committed, self._seen)
+        self._options = engine_options
+        self._engines: dict[str, Engine] = {}
+        self._async_engines: dict[str, AsyncEngine] = {}
+        self._lock = threading.RLock()
+        with Session(config.target) as session:
+            self._phase = phases.read(session, config.name)
+        self._courier = Courier(config, self.servers[config.target.name], lambda: self._phase.delivers)
+        self._comparer = Comparer(config, self.servers)
+        self._watching = 0
+        self._ended = threading.Event()
+
+    @classmethod
+    def open(cls, path: str | Path, **options: Any) -> DoubleWrite:
+        """The double write of a migration's configuration file. ConfigError if it isn't installed, Refused if a table
+        has triggers or cascades."""
+        return cls(load_config(Path(path)), **options)
+
+    @property
+    def phase(self) -> Phase:
+        """The phase as this process knows it: at most about a second old. Every write asks the server itself."""
+        self._watch()
+        return self._phase
+
+    def server(self, key: Key, target: str | None = None) -> str:
+        """The name of the server that a write for this sharding key goes to now."""
+        if self.phase.epoch.primary == "target":
+            return self.config.target.name
+        return self.router.instance(key, target)
+
+    @contextmanager
+    def session(self, key: Key, *, target: str | None = None, **options: Any) -> Iterator[OrmSession]:
+        """A SQLAlchemy session for a sharding key, in a transaction that commits at the end of the block.
+
+        Tables are named as on the target. `target` names the table where the shards of the key lie on several
+        instances. Raises Fenced (try again), WrongPrimary (again, with a new session), Refused and NotOnBothSides.
+        """
+        with OrmSession(self.engine(key, target=target), **options) as session, session.begin():
+            yield session
+
+    @asynccontextmanager
+    async def async_session(
+        self, key: Key, *, target: str | None = None, **options: Any
+    ) -> AsyncIterator[AsyncSession]:
+        """The same for asyncio, over aiomysql."""
+        engine = self.async_engine(self.server(key, target)).execution_options(**{_KEY: key})
+        async with AsyncSession(engine, **options) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def reading(self, key: Key, *, target: str | None = None, **options: Any) -> Iterator[OrmSession]:
+        """A session that only reads, from the side that the phase says for that key; its queries may be compared.
+
+        Read for showing and searching here; what a write is based on, read in the session that writes.
+        """
+        epoch = self.phase.epoch
+        elsewhere = from_target(epoch, key) and self._comparer.backed_off != epoch.number
+        instance = self.router.instance(key, target)
+        engine = self.engine_of(self.config.target.name if elsewhere else self.server(key, target))
+        asked: list[tuple[str, Any]] = []
+        with OrmSession(engine.execution_options(**{_KEY: key}), **options) as session:
+            connection: Any = session.connection().connection.dbapi_connection
+            connection.reading = lambda sql, args: asked.append((sql, args))
+            yield session
+        if self._comparer.wants(epoch, key):
+            for sql, args in asked:
+                self._comparer.ask(Question(key, sql, args, epoch, instance))
+
+    def engine(self, key: Key, *, target: str | None = None) -> Engine:
+        """An engine whose connections are for that sharding key, on the server that is primary for it now."""
+        return self.engine_of(self.server(key, target)).execution_options(**{_KEY: key})
+
+    def engine_of(self, name: str) -> Engine:
+        """The engine of a server, with a pool of its own."""
+        with self._lock:
+            if name not in self._engines:
+                url, arguments = _address(self.servers[name].endpoint, "mysql+pymysql")
+                options = {"pool_pre_ping": True, **self._options}
+                self._engines[name] = self.attach(create_engine(url, connect_args=arguments, **options), name)
+            return self._engines[name]
+
+    def async_engine(self, name: str) -> AsyncEngine:
+        """The asyncio engine of a server, with a pool of its own."""
+        with self._lock:
+            if name not in self._async_engines:
+                url, arguments = _address(self.servers[name].endpoint, "mysql+aiomysql")
+                engine = create_async_engine(url, connect_args=arguments, **self._options)
+                self.attach(engine.sync_engine, name)
+                self._async_engines[name] = engine
+            return self._async_engines[name]
+
+    def attach(self, engine: Engine, name: str) -> Engine:
+        """Makes every connection of an engine of the application's own double-write to that server."""
+
+        @event.listens_for(engine, "do_connect")
+        def connect(dialect: Any, record: Any, args: Any, options: Any) -> Any:
+            del record
+            return Connection(dialect.connect(*args, **options), self.servers[name])
+
+        @event.listens_for(engine, "engine_connect")
+        def take(connection: Any) -> None:
+            connection.connection.dbapi_connection.key = connection.get_execution_options().get(_KEY)
+
+        @event.listens_for(engine, "checkin")
+        def give_back(connection: Any, record: Any) -> None:
+            del record
+            if connection is not None:
+                connection.key = connection.reading = None
+
+        return engine
+
+    def wrap(self, raw: Any, name: str, key: Key | None = None) -> Connection:
+        """A plain DB-API connection (of PyMySQL or one alike) to that server, double-writing."""
+        connection = Connection(raw, self.servers[name])
+        connection.key = key
+        return connection
+
+    def connect(self, key: Key, *, target: str | None = None) -> Any:
+        """A plain DB-API connection out of the pool, for a sharding key."""
+        fairy = self.engine_of(self.server(key, target)).raw_connection()
+        fairy.dbapi_connection.key = key  # type: ignore[union-attr]
+        return fairy
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Lets deliveries under way come to an end, and closes the pools."""
+        self._courier.rest(timeout_s)
+        self._ended.set()
+        for engine in self._engines.values():
+            engine.dispose()
+
+    def _committed(self, server: Server, epoch: Epoch, changes: Sequence[Change]) -> None:
+        """A transaction is in, with its outbox rows. Whatever happens here, it stays in."""
+        metrics.CAPTURED.labels(server.name).inc(len(changes))
+        if epoch.primary != "source":
+            return  # `migrate reverse` takes it from here
+        sent = self._courier.send(server.endpoint, changes, self.deadline_s)
+        if epoch.phase != "shadow" and not self._arrived(sent):
+            raise NotOnBothSides(
+                f"committed on {server.name}, and not on the target within {self.deadline_s} s: it is in the outbox, "
+                f"will get there: don't write it again ({len(changes)} rows, transaction {changes[0].txn})"
+            )
+
+    def _arrived(self, sent: Future[bool]) -> bool:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            try:
+                return sent.result(self.deadline_s)
+            except TimeoutError:
+                return False
+        try:  # SQLAlchemy's greenlet: other tasks go on meanwhile
+            return bool(await_only(asyncio.wait_for(asyncio.wrap_future(sent), self.deadline_s)))
+        except TimeoutError:
+            return False
+
+    def _seen(self, epoch: Epoch) -> None:
+        """A server said its epoch. A newer one than ours is the truth."""
+        if epoch.number > self._phase.epoch.number:
+            self._refresh()
+            if epoch.number > self._phase.epoch.number:  # a change of the phase is under way, or its command died
+                self._adopt(replace(self._phase, epoch=epoch))
+
+    def _refresh(self) -> None:
+        try:
+            with timed(Session(self.config.target), 5) as session:
+                self._adopt(phases.read(session, self.config.name))
+        except MigrateError as error:
+            log.warning("the phase can't be read, the last one known holds: %s", error)
+
+    def _adopt(self, phase: Phase) -> None:
+        if phase.epoch.number >= self._phase.epoch.number:
+            self._phase = phase
+
+    def _watch(self) -> None:
+        """Starts the thread that looks for changes of the phase, in this process."""
+        if self._watching == os.getpid():
+            return
+        with self._lock:
+            if self._watching == os.getpid():
+                return
+            self._watching = os.getpid()
+        threading.Thread(target=self._look, name="double-write-phase", daemon=True).start()
+
+    def _look(self) -> None:
+        session: Session | None = None
+        while not self._ended.wait(POLL_S):
+            try:
+                session = session or timed(Session(self.config.target), 5)
+                self._adopt(phases.read(session, self.config.name))
+            except MigrateError as error:
+                log.debug("phase not read: %s", error)
+                if session is not None:
+                    session.close()
+                session = None
+
+
+def _address(endpoint: Endpoint, driver: str) -> tuple[URL, dict[str, Any]]:
+    url = URL.create(driver, endpoint.user, endpoint.password, endpoint.host, endpoint.port)
+    arguments: dict[str, Any] = {"charset": "utf8mb4"}
+    tls = dict(endpoint.tls)
+    if tls:
+        context = ssl.create_default_context(cafile=tls.get("ssl_ca"))
+        if "ssl_cert" in tls:
+            context.load_cert_chain(tls["ssl_cert"], tls.get("ssl_key"))
+        arguments["ssl"] = context
+    return url, arguments

@@ -1,0 +1,268 @@
+"""The double write while everything around it fails: nothing is lost, nothing is there twice, nothing is written on the
+wrong side. The applications' own journals of acknowledged legs are the judge."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from migrate.doublewrite.audit import read_status
+from migrate.doublewrite.phases import Wish, _spread
+from migrate.errors import MigrateError, NoGo
+from migrate.sandbox import Sandbox
+from tests.conftest import guarded_sandbox
+from tests.integration.doublewrite_scene import Scene, scene
+from tests.integration.shards import run
+from tests.proxy import Proxy, proxy
+
+ACCOUNTS = 12
+
+
+@pytest.fixture(scope="module")
+def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """Servers that may be killed."""
+    with guarded_sandbox(tmp_path_factory.mktemp("mortal")) as sandbox:
+        sandbox.up(instances=2, mysql="5.6")
+        yield sandbox
+
+
+class Stage:
+    """A seeded scene whose applications reach the target through a proxy."""
+
+    def __init__(self, made: Scene, sandbox: Sandbox, way: Proxy, folder: Path):
+        self.scene, self.sandbox, self.proxy, self.folder = made, sandbox, way, folder
+        self.journal = folder / "journal.jsonl"
+        self.config = folder / "app.toml"
+        url = made.target.url.replace(str(sandbox.target.port), str(way.port))
+        self.config.write_text(
+            f'[migration]\nname = "{made.config.name}"\npack = "{made.config.pack}"\n'
+            + "".join(f'[[source]]\nname = "m{i}"\nurl = "{s.url}"\n' for i, s in enumerate(made.sources, 1))
+            + f'[target]\nurl = "{url}"\n'
+            + "".join(
+                f"[[route]]\nschema = '{made.db}'\ntable = '{k}_\\d+'\ntarget = '{made.db}.{k}'\n" for k in made.kinds
+            )
+            + f"[[ignore]]\nschema = '(?!{made.db}$).*'\n[run]\npatience_s = 60\n"
+        )
+
+    def app(self, *more: str) -> App:
+        return App(self, *more)
+
+    def judge(self) -> int:
+        """Both sides hold the same; every acknowledged leg is there once; the balances are what the legs make them."""
+        made = self.scene
+        assert made.pending(everywhere=True) == 0
+        assert made.same()
+        acknowledged = [json.loads(line) for line in self.journal.read_text().splitlines()]
+        entries = made.on_target("entry", "id, account_id, direction, amount")
+        ids = Counter(e[0] for e in entries)
+        assert max(ids.values()) == 1
+        assert not {a["id"] for a in acknowledged} - set(ids), "acknowledged legs are lost"
+        sums: dict[int, Decimal] = dict.fromkeys(range(1, ACCOUNTS + 1), Decimal(1000))
+        moves: Counter[int] = Counter()
+        for _, account, direction, amount in entries:
+            sums[account] += amount if direction == "C" else -amount
+            moves[account] += 1
+        found = {id: (balance, seq) for id, balance, seq in made.on_target("account", "id, balance, seq")}
+        assert found == {id: (total, moves[id]) for id, total in sums.items()}, "a leg was applied twice, or in part"
+        return len(acknowledged)
+
+
+class App:
+    """One application process."""
+
+    def __init__(self, stage: Stage, *more: str):
+        words = [str(stage.config), str(stage.journal), stage.scene.db, str(ACCOUNTS), *more]
+        self._log = (stage.folder / f"app-{os.urandom(3).hex()}.log").open("wb")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.doublewrite_app", *words], stdout=subprocess.PIPE, stderr=self._log
+        )
+
+    def ready(self) -> App:
+        assert self._process.stdout
+        assert self._process.stdout.readline() == b"ready\n", Path(self._log.name).read_text()
+        return self
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"it hung: {Path(self._log.name).read_text()[-2000:]}") from None
+        assert self._process.returncode == 0, Path(self._log.name).read_text()[-2000:]
+
+    def __enter__(self) -> App:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._process.poll() is None:
+            self.kill()
+        self._log.close()
+
+
+@contextmanager
+def staged(sandbox: Sandbox, folder: Path) -> Iterator[Stage]:
+    with scene(sandbox.sources, sandbox.target, folder) as made, proxy(sandbox.target.port) as way:
+        made.ready(patience_s=60)
+        made.phase("shadow")
+        ledger = made.open()
+        for id in range(1, ACCOUNTS + 1):
+            with ledger.session(id) as session:
+                session.connection().exec_driver_sql(
+                    f"INSERT INTO {made.db}.account (id, owner, balance) VALUES ({id}, 'o', 1000)"
+                )
+        ledger.close(10)
+        made.drain()
+        yield Stage(made, sandbox, way, folder)
+
+
+def outages(sandbox: Sandbox, way: Proxy, seconds: float) -> None:
+    """Cuts off, stalls, kills and restarts the target, again and again."""
+    end = time.monotonic() + seconds
+    for fault in iter(lambda: random.choice(("cut", "stall", "refuse", "kill", "slow")), None):
+        if time.monotonic() > end:
+            return
+        if fault == "cut":
+            way.cut()
+        elif fault in ("stall", "slow"):
+            for _ in range(1 if fault == "stall" else 10):
+                way.stall()
+                time.sleep(1.5 if fault == "stall" else 0.1)
+                way.flow()
+                time.sleep(0.05)
+        elif fault == "refuse":
+            way.refuse()
+            time.sleep(1)
+            way.accept()
+        else:
+            sandbox.kill("tidb")
+            sandbox.restart("tidb")
+        time.sleep(random.uniform(0.5, 1.5))
+
+
+def chaos(stage: Stage, seconds: float, kills: int) -> None:
+    import threading
+
+    trouble = threading.Thread(target=outages, args=(stage.sandbox, stage.proxy, seconds))
+    with ExitStack() as stack:
+        apps = [stack.enter_context(stage.app()) for _ in range(3)]
+        for app in apps:
+            app.ready()
+        trouble.start()
+        for _ in range(kills):
+            time.sleep(seconds / kills * random.uniform(0.5, 1))
+            victim = random.randrange(len(apps))
+            apps[victim].kill()
+            apps[victim] = stack.enter_context(stage.app())  # it may not come up before the target is back
+        trouble.join()
+        for app in apps:
+            app.ready()
+        for app in apps:
+            app.stop()
+    report = stage.scene.drain()
+    assert report.ok, report.text()
+    assert read_status(stage.scene.config).ok
+
+
+def test_outages_and_kills(mortal: Sandbox, tmp_path: Path) -> None:
+    with staged(mortal, tmp_path) as stage:
+        chaos(stage, seconds=12, kills=5)
+        assert stage.judge() > 50
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1500)
+def test_ten_minutes_of_outages_and_fifty_kills(mortal: Sandbox, tmp_path: Path) -> None:
+    with staged(mortal, tmp_path) as stage:
+        stage.scene.phase("strict")
+        chaos(stage, seconds=600, kills=50)
+        stage.judge()
+
+
+def climb(stage: Stage, *way: tuple[Any, ...]) -> None:
+    """Goes through the phases under load, each as soon as its conditions hold."""
+    for name, share, *primary in way:
+        end = time.monotonic() + 30
+        while True:
+            with suppress(*([NoGo] if time.monotonic() < end else [])):
+                stage.scene.phase(name, share, primary=primary[0] if primary else None)
+                break
+            time.sleep(0.2)
+        time.sleep(0.5)
+
+
+def before_the_switch(stage: Stage) -> None:
+    """All reads come from the target; the steps between are another test's."""
+    _spread(stage.scene.config, Wish("read-switch", 100), "outbox")
+    time.sleep(3)
+
+
+def test_every_phase_change_under_load_with_a_process_that_lags(mortal: Sandbox, tmp_path: Path) -> None:
+    up = (("strict", 0), ("read-compare", 100), ("read-switch", 1), ("read-switch", 10), ("read-switch", 50),
+          ("read-switch", 100), ("reversed", 0))  # fmt: skip
+    with staged(mortal, tmp_path) as stage, stage.app() as quick, stage.app("lags") as slow:
+        quick.ready(), slow.ready()
+        climb(stage, *up, ("strict", 0), ("shadow", 0), ("off", 0), ("shadow", 0), *up)
+        quick.stop(), slow.stop()
+        entries = stage.scene.on_target("entry", "id")
+        assert stage.scene.reverse().ok
+        assert stage.scene.on_target("entry", "id") == entries, "something was written on the shards after the switch"
+        assert stage.judge() > 100
+
+
+@pytest.mark.parametrize("point", ["before_fence", "after_fence", "switch_recorded", "before_open", "after_open"])
+def test_a_command_that_dies_while_it_changes_the_primary(mortal: Sandbox, tmp_path: Path, point: str) -> None:
+    with staged(mortal, tmp_path) as stage, stage.app() as app:
+        app.ready()
+        before_the_switch(stage)
+        words = [sys.executable, "-m", "migrate.cli", "-c", str(stage.config), "double-write", "phase", "reversed"]
+        dead = subprocess.run(
+            words, env={**os.environ, "MIGRATE_FAULT": f"{point}:kill"}, capture_output=True, check=False
+        )
+        assert dead.returncode == -9, dead.stderr
+        sides = [
+            run(s, f"SELECT MAX(writable) FROM migrate_outbox.epoch WHERE migration = '{stage.scene.config.name}'")[0][
+                0
+            ]
+            for s in (*stage.scene.sources, stage.scene.target)
+        ]
+        assert not (sides[-1] and any(sides[:-1])), "two primaries"
+        subprocess.run(words, check=True, capture_output=True)
+        time.sleep(0.5)
+        app.stop()
+        assert stage.scene.reverse().ok
+        stage.judge()
+
+
+def test_reverse_is_killed_and_goes_on(mortal: Sandbox, tmp_path: Path) -> None:
+    with staged(mortal, tmp_path) as stage, stage.app() as app:
+        app.ready()
+        before_the_switch(stage)
+        climb(stage, ("reversed", 0))
+        words = [sys.executable, "-m", "migrate.cli", "-c", str(stage.config), "reverse", "--until-empty"]
+        for point in ("before_deliver:kill:2", "after_deliver:kill:1", "after_deliver:kill:3"):
+            time.sleep(0.5)
+            subprocess.run(words, env={**os.environ, "MIGRATE_FAULT": point}, capture_output=True, check=False)
+        mortal.kill("m1")
+        mortal.restart("m1")
+        app.stop()
+        subprocess.run(words, check=True, capture_output=True)
+        with suppress(MigrateError):
+            assert read_status(stage.scene.config).ok
+        stage.judge()

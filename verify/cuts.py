@@ -67,6 +67,11 @@ class Cuts:
         return cut.record
 
     @property
+    def exact(self) -> bool:
+        """Whether the cut in use shows both sides at one moment."""
+        return self.readers.cut is not None and self.readers.cut.record.exact
+
+    @property
     def pausing(self) -> bool:
         """Whether to begin nothing more until `fresh` was asked."""
         return self.worn or self.throttle.reason() is not None

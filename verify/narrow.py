@@ -25,8 +25,8 @@ def rows_of(
 ) -> Result:
     """Those tables, with the rows that differ of the ranges whose two sides do; with `full`, of all ranges.
 
-    The rows are read at a cut of their own if the range's is gone. Where no exact cut can be had and the sources are
-    written, what differs is read again after a moment: what is equal then is `late`, and no difference.
+    The rows are read at a cut of their own if the range's is gone. Where no exact cut can be had, what differs is read
+    again after a moment: what is equal then is `late`, and no difference.
     """
     tables: list[TableResult] = []
     named: list[Mismatch] = []
@@ -41,7 +41,7 @@ def rows_of(
                     f"{result.target}: the digests of a range differed, and no row of it did when it was fetched at a "
                     "later cut: it was mended meanwhile, or it is written beside sync; verify it again"
                 )
-            if rows and cuts.moved():
+            if rows and not cuts.exact:
                 rows = _read_again(cuts, parts, rows, strong, limit)
             result = counted(result, rows[:limit], more=len(rows) > limit)
             named += rows[:limit]

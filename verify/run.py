@@ -219,6 +219,6 @@ def _money(
 ) -> tuple[list[Mismatch], list[InvariantResult]]:
     """The accounts that differ, one more than the limit at most, and the invariants. Where sync runs, money moves."""
     readers = cuts.readers
-    live = live or (readers.cut is not None and readers.cut.record.exact)
+    live = live or cuts.exact
     accounts = list(islice(account_mismatches(readers, pairs, ledger), limit + 1))
     return accounts, check_invariants(readers, pairs, ledger, limit, live)

@@ -96,6 +96,33 @@ def test_without_sync_differences_are_told_to_be_of_the_moment(lab: Lab) -> None
     assert not any(cut.exact for cut in result.cuts)
 
 
+def test_what_catches_up_is_late_and_no_difference(lab: Lab) -> None:
+    """An application that writes both sides itself, the target a moment later: no cut can be had."""
+    ended = threading.Event()
+
+    def write_both() -> None:
+        number = 10_000
+        while not ended.is_set():
+            number += SHARDS
+            lab.run(lab.sources[0], f"INSERT INTO $.entry_0 VALUES ({number}, 1, 1, 'x')")
+            time.sleep(0.3)
+            lab.on_target(f"INSERT INTO $.entry VALUES ({number}, 1, 1, 'x')")
+
+    writer = threading.Thread(target=write_both)
+    writer.start()
+    try:
+        results = [verify_rows(lab.config()) for _ in range(4)]
+        assert all(r.ok for r in results), [r.text() for r in results]
+        assert {m.kind for r in results for m in r.mismatches} == {"late"}
+        lab.on_target("DELETE FROM $.entry WHERE id = 3")
+        result = verify_rows(lab.config())
+        assert not result.ok
+        assert [m.key for m in result.mismatches if m.kind == "missing"] == [{"id": "3"}]
+    finally:
+        ended.set()
+        writer.join()
+
+
 def test_a_static_source_is_verified_without_sync(lab: Lab) -> None:
     result = verify_all(lab.config())
     assert result.ok
@@ -172,6 +199,27 @@ def test_the_lock_waits_for_open_transactions_and_never_beyond_its_bound(lab: La
             assert (position, count) == (read_position(now), 1)
             assert reader.value(f"SELECT balance FROM {lab.schema}.account_0 WHERE id = 0") == 1001
         committer.join()
+
+
+def test_recent_mysql_is_locked_against_open_transactions_too(sandbox97: Sandbox, tmp_path: Path) -> None:
+    lab = Lab(sandbox97.sources, sandbox97.target, tmp_path, "vc97")
+    try:
+        lab.table("account", ACCOUNT, [(n, "1000") for n in range(20)], shards=2)
+        assert verify_all(lab.config()).ok
+        endpoint = parse_url(lab.sources[0].url, "m1")
+        shards = [Shard("m1", lab.schema, f"account_{n}") for n in range(2)]
+        with lab.sources[0].connect(autocommit=False) as writer, writer.cursor() as cursor:
+            cursor.execute(f"UPDATE {lab.schema}.account_0 SET balance = balance + 1 WHERE id = 0")
+            with connect(endpoint) as reader, pytest.raises(Busy, match="no lock on 2 tables within 1 s"):
+                open_exactly(endpoint, [reader], shards, 1)
+            committer = threading.Timer(0.5, writer.commit)
+            committer.start()
+            with connect(endpoint) as reader, connect(endpoint) as now:
+                assert open_exactly(endpoint, [reader], shards, 5) == (read_position(now), 1)
+                assert reader.value(f"SELECT balance FROM {lab.schema}.account_0 WHERE id = 0") == 1001
+            committer.join()
+    finally:
+        lab.drop()
 
 
 def test_a_verifier_that_stands_still_holds_no_lock_beyond_the_bound(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

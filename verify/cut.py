@@ -13,7 +13,7 @@ from typing import Any
 
 from migrate.config import Config, Endpoint
 from migrate.db import Session, connect, wait
-from migrate.errors import ConfigError, MigrateError, ServerError
+from migrate.errors import ConfigError, ConnectionLost, MigrateError, ServerError
 from migrate.model import Shard
 from verify.halts import Halts, alive, following, held
 from verify.snapshot import Busy, Position, open_exactly, open_loosely, read_position
@@ -26,6 +26,10 @@ _CAUGHT_UP_S = 300  # how long sync may take to apply what it lags behind a cut
 
 class CutLost(MigrateError):
     """A snapshot is gone (connection lost, history collected): what isn't proven yet needs a new cut."""
+
+
+class HistoryGone(CutLost):
+    """The target has collected the history of the cut: the reading took longer than it keeps any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,7 @@ class Cutter:
         for _ in range(_TRIES - 1):
             try:
                 return self._take()
-            except Busy as error:
+            except (Busy, ConnectionLost) as error:
                 log.warning("waiting: %s (next try in %.1f s)", error, pause)
             wait(pause)
             pause *= 2
@@ -136,6 +140,12 @@ class Cutter:
                     )
                 positions = self._snapshots(sessions, exact)
                 tso = read_tso(session)
+                notes += [
+                    f"{name} tells no position (its binlog is off, or the account lacks REPLICATION CLIENT): nobody "
+                    "knows whether it was written meanwhile"
+                    for name, position in positions.items()
+                    if not position
+                ]
             notes += held(session, config.name)
             undo.pop_all()
         record = CutRecord(
@@ -229,8 +239,8 @@ def _history(session: Session, renew_s: int) -> str:
     if seconds < 2 * renew_s:
         raise ConfigError(
             f"the target keeps history for {text} (tidb_gc_life_time), and cuts may get {renew_s} s old with "
-            f"statements still running: SET GLOBAL tidb_gc_life_time = '{max(10, renew_s // 20)}m', or lower verify.renew_s to "
-            f"{int(seconds // 2)}"
+            f"statements still running: SET GLOBAL tidb_gc_life_time = '{max(10, renew_s // 20)}m', or lower "
+            f"verify.renew_s to {int(seconds // 2)}"
         )
     return text
 
@@ -248,10 +258,10 @@ def _go_duration(text: str) -> float:
 
 
 def snapshot_target(session: Session, cut: Cut) -> None:
-    """Has a session of the target read it as of the cut from now on. CutLost if that history is gone."""
+    """Has a session of the target read it as of the cut from now on. HistoryGone if it can't."""
     try:
         session.execute(f"SET SESSION tidb_snapshot = '{cut.record.tso}'")
     except ServerError as error:
         if error.number == 8055:
-            raise CutLost(f"{session.endpoint}: {error.message}: raise tidb_gc_life_time") from None
+            raise HistoryGone(f"{session.endpoint}: {error.message}: raise tidb_gc_life_time") from None
         raise

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
-from verify.cut import CutLost, CutRecord, Cutter
+from verify.cut import CutLost, CutRecord, Cutter, HistoryGone
 from verify.readers import Readers
 from verify.tables import Pair
 from verify.throttle import Throttle
@@ -89,7 +89,7 @@ class Cuts:
             try:
                 return work()
             except CutLost as error:
-                if losses == LOSSES - 1:
+                if losses == LOSSES - 1 or isinstance(error, HistoryGone):
                     raise
                 log.warning("a new cut: %s", error)
         raise AssertionError

@@ -16,7 +16,7 @@ from functools import partial
 from migrate.db import Session
 from migrate.model import Shard, ShardTable
 from verify.controls import Measure
-from verify.cut import CutLost, CutRecord
+from verify.cut import CutLost, CutRecord, HistoryGone
 from verify.cuts import LOSSES, Cuts
 from verify.ranges import EVERYTHING, Range, in_order, tile, tiling_column, weigh
 from verify.readers import Readers
@@ -104,7 +104,7 @@ def prove_parts(cuts: Cuts, parts: Sequence[Part], strong: bool, resume: Resume 
                 if resume:
                     resume.save(part.number, record, found[-1].proof)
         except CutLost as error:
-            losses += 1
+            losses += 4 if isinstance(error, HistoryGone) else 1
             if losses >= LOSSES:
                 raise
             log.warning("a new cut: %s", error)

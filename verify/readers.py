@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 from migrate.config import Config, Endpoint
 from migrate.db import Session, connect, patiently
 from migrate.errors import ConnectionLost, Interrupted, MigrateError, ServerError, TryAgain
-from verify.cut import Cut, CutLost, snapshot_target
+from verify.cut import Cut, CutLost, HistoryGone, snapshot_target
 from verify.progress import Progress
 
 T = TypeVar("T")
@@ -107,8 +107,14 @@ class Readers:
             yield session
         except BaseException as error:
             session.close()
-            if self.cut and (endpoint.name in self._snapshots or _history_gone(error)):
+            if self.cut and _history_gone(error):
                 self.cut.gone = True
+                raise HistoryGone(
+                    f"{error}: reading at one cut took longer than the target keeps history; raise tidb_gc_life_time, "
+                    "or lower verify.range_rows"
+                ) from error
+            if self.cut and endpoint.name in self._snapshots:
+                self.cut.gone = True  # a snapshot can't be had again, unlike a connection
                 if isinstance(error, ConnectionLost | TryAgain):
                     raise CutLost(f"the cut was lost: {error}") from error
             raise

@@ -10,14 +10,13 @@ from typing import TypeVar
 
 from migrate.config import Config
 from migrate.db import Session, connect, patiently
-from migrate.errors import AccessDenied, ConnectionLost, OutcomeUnknown, ServerError, TryAgain
+from migrate.errors import ConnectionLost, OutcomeUnknown, ServerError, TryAgain
 from verify.cut import CutRecord
 from verify.ranges import Range
 from verify.tally import Proof
 
 T = TypeVar("T")
 
-_READ_ONLY = 1290
 _LIFE_H = 6  # older proofs aren't gone on from
 _TABLE = """migrate_meta.verify_range (migration VARCHAR(64) COLLATE utf8mb4_bin NOT NULL, sweep CHAR(64) NOT NULL,
     number INT NOT NULL, target VARCHAR(200) COLLATE utf8mb4_bin NOT NULL, bounds JSON NOT NULL, cut JSON, proof
@@ -132,10 +131,6 @@ class Resume:
 
         try:
             return patiently(self._config.run.patience_s, once, ConnectionLost, TryAgain, OutcomeUnknown)
-        except AccessDenied as error:
-            self.refused = f"a killed run can't be gone on with: {error}"
-        except ServerError as error:
-            if error.number != _READ_ONLY:
-                raise
+        except (ServerError, OutcomeUnknown) as error:  # a proof that isn't kept is one to prove again, no more
             self.refused = f"a killed run can't be gone on with: {error}"
         return None

@@ -18,7 +18,7 @@ from migrate.model import Shard
 from migrate.sandbox import Sandbox
 from tests.follower import Follower, Writers, make_state
 from tests.verify_lab import Lab
-from verify.cut import Cut, CutLost, Cutter, read_tso, snapshot_target
+from verify.cut import Cut, Cutter, HistoryGone, read_tso, snapshot_target
 from verify.halts import Halts, SyncStopped
 from verify.run import verify_all, verify_checksum, verify_rows
 from verify.snapshot import Busy, open_exactly, read_position
@@ -325,6 +325,6 @@ def test_history_that_is_gone_is_told(lab: Lab) -> None:
     config = lab.config()
     cut = Cutter(config, shards_of(lab), 1).take()
     cut.record = replace(cut.record, tso=5)
-    with connect(config.target) as session, pytest.raises(CutLost, match="GC safe point"):
+    with connect(config.target) as session, pytest.raises(HistoryGone, match="GC safe point"):
         snapshot_target(session, cut)
     cut.close()

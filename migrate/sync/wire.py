@@ -125,12 +125,14 @@ class Wire(Session):
                 _, _, when, kind, _, length, end, flags = unpack(large)
                 if length != stop - 5:
                     raise self._broken()
-                if self._checksums:
+                if kind in _LEARNED:
+                    stop = self._learn(kind, flags, large, 0, stop)
+                elif self._checksums:
                     if crc32(memoryview(large)[5:]) != _CHECKED:
                         raise self._damaged(kind, end)
                     stop -= 4
                 yield kind, when, end, flags, large, header, stop
-                self.offset = end
+                self.offset = end or self.offset
                 del large
             else:
                 if have - at >= 4 and have - at >= 4 + int.from_bytes(data[at : at + 3], "little"):

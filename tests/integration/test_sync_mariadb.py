@@ -9,7 +9,8 @@ import pytest
 
 from migrate.errors import NoGo
 from migrate.sandbox.errors import SandboxError
-from tests.binlog_lab import follow, position_of, purge_before
+from migrate.sync.stream import ROWS, Stream
+from tests.binlog_lab import endpoint_of, follow, position_of, purge_before
 from tests.integration.shards import run
 from tests.mariadb import MariaDBServer, lone_mariadb, mariadb_folder
 
@@ -85,3 +86,15 @@ def test_a_purged_and_a_reset_binlog(source: MariaDBServer, schema: str) -> None
     run(source, "RESET MASTER")
     with pytest.raises(NoGo, match="doesn't have the position"):
         follow(source, start)
+
+
+def test_table_maps_tell_signs_and_names(source: MariaDBServer, schema: str) -> None:
+    run(source, "CREATE TABLE w (a INT UNSIGNED, b YEAR, c INT, d DATE, e BIGINT UNSIGNED, f TIME(2))", database=schema)
+    start = position_of(source)
+    run(source, "SET GLOBAL binlog_row_metadata = 'FULL'", "INSERT INTO w (a) VALUES (1)",
+        "SET GLOBAL binlog_row_metadata = 'NO_LOG'", database=schema)  # fmt: skip
+    with Stream(endpoint_of(source), start, lambda s, t: True, server_id=3) as stream:
+        table = next(item for item in stream if item[0] == ROWS)[2]
+    assert table.names == tuple("abcdef")
+    assert [name for name, unsigned in zip("abcdef", table.unsigned, strict=True) if unsigned] == ["a", "b", "e"]
+    assert (table.types[5], table.metas[5]) == (19, 2)

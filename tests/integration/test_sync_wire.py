@@ -339,3 +339,16 @@ def test_table_maps_tell_types_signs_and_names(source: LoneServer, schema: str) 
     else:
         assert table.names is None and table.unsigned is None
     assert table.decoder is None
+
+
+@pytest.mark.parametrize("size", [1, 3, 24, 57])
+def test_packets_are_put_together_wherever_they_are_cut(
+    source: LoneServer, schema: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = position_of(source)
+    run(source, "INSERT INTO t VALUES (1, 1)", "BEGIN", "UPDATE t SET v = 2", "INSERT INTO u VALUES (3, 3)", "COMMIT",
+        "CREATE TABLE c (i INT)", "FLUSH BINARY LOGS", "DELETE FROM u", database=schema)  # fmt: skip
+    whole = follow(source, start)
+    assert len(whole) == 4
+    monkeypatch.setattr("migrate.sync.wire._RECEIVE", size)
+    assert follow(source, start) == whole

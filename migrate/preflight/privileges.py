@@ -76,6 +76,9 @@ def source_privileges(server: Server) -> Iterator[Check]:
         yield warning("privileges", server.name, message, f"GRANT SELECT ON *.* TO '{user}'@...")
     elif not lacking:
         yield ok("privileges", server.name, f"SELECT, {', '.join(_REPLICATION)}")
+    if not any({"LOCK TABLES", "ALL", "ALL PRIVILEGES"} & privileges for privileges in grants.values()):
+        message = f"{user} lacks LOCK TABLES: verification while sync runs takes a lock for a moment"
+        yield warning("lock_tables", server.name, message, f"GRANT LOCK TABLES ON `schema`.* TO '{user}'@...")
 
 
 def target_privileges(server: Server, schemas: Iterable[str]) -> Iterator[Check]:

@@ -147,6 +147,7 @@ def test_source_privileges(scene: Scene) -> None:
         report = scene.report(scene.with_source(little), scan=False)
         assert "REPLICATION SLAVE, REPLICATION CLIENT" in bad(report)["privileges"]
         assert f"may read {scene.schema} only" in bad(report, "warning")["privileges"]
+        assert "verification while sync runs" in bad(report, "warning")["lock_tables"]
     with account(scene.sources[0], "GRANT SELECT, REPLICATION SLAVE, REPLICATION CLIENT ON *.*") as little:
         assert bad(scene.report(scene.with_source(little))) == {}
 

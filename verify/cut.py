@@ -94,9 +94,11 @@ class Cut:
 class Cutter:
     """Takes cuts of a migration's tables, one after the other."""
 
-    def __init__(self, config: Config, shards: Sequence[Shard], sessions: int):
-        """`shards` in the order of the routes; `sessions`: how many of them each instance is read by."""
+    def __init__(self, config: Config, shards: Sequence[Shard], sessions: int, *, still: bool = False):
+        """`shards` in the order of the routes; `sessions`: how many of them each instance is read by; `still`: nobody
+        writes to either side, so a cut needs no lock, and sync needn't be halted for it."""
         self.config = config
+        self._still = still
         self._shards = {s.name: [shard for shard in shards if shard.instance == s.name] for s in config.sources}
         self._shards = {name: found for name, found in self._shards.items() if found}
         self._sessions = sessions
@@ -123,7 +125,7 @@ class Cutter:
             history = _history(session, config.verify.renew_s)
             notes = []
             ages = following(session, config.name)
-            exact = alive(ages, instances)
+            exact = not self._still and alive(ages, instances)
             sessions = {name: undo.enter_context(_Open(config, name, self._sessions)).sessions for name in instances}
             if exact:
                 with Halts(session, config.name, instances, _CAUGHT_UP_S) as halts:
@@ -133,7 +135,7 @@ class Cutter:
                     if not halts.standing():
                         raise Busy("sync's halt ran out before the cut was made")
             else:
-                if ages:
+                if ages and not self._still:
                     notes.append(
                         f"sync doesn't run (last sign of life {min(ages.values()):.0f} s ago): the target stands where "
                         "it stopped"

@@ -24,13 +24,15 @@ _STATEMENT_SHARDS = 200  # that one statement of `rows` reads
 class Cuts:
     """Hands the readers a cut that can be read. `records`: those that were used, by other runs' proofs too."""
 
-    def __init__(self, readers: Readers, pairs: Sequence[Pair]):
+    def __init__(self, readers: Readers, pairs: Sequence[Pair], *, still: bool = False):
+        """`still`: nobody writes to either side and everybody waits for us, so cuts are taken at once."""
         self.readers = readers
+        self._still = still
         self.throttle = Throttle(readers.config)
         shards = [table.shard for pair in pairs for table in pair.merged.shards]
         most = max(Counter((p.name, t.shard.instance) for p in pairs for t in p.merged.shards).values())
         # a statement's stream holds its session until the others of the same comparison are read, too
-        self._cutter = Cutter(readers.config, shards, readers.threads + 1 + most // _STATEMENT_SHARDS)
+        self._cutter = Cutter(readers.config, shards, readers.threads + 1 + most // _STATEMENT_SHARDS, still=still)
         self._adopted: list[CutRecord] = []
         self._moved: set[str] = set()
 
@@ -56,7 +58,7 @@ class Cuts:
 
     def fresh(self) -> CutRecord:
         """The cut in use if it can be read still and isn't old, else a new one, when the sources may be read."""
-        if self.throttle.reason():
+        if self._hold_off():
             self._leave()  # a snapshot that is kept open makes its server keep old versions
             self.throttle.wait()
         if self.worn:
@@ -69,12 +71,16 @@ class Cuts:
     @property
     def exact(self) -> bool:
         """Whether the cut in use shows both sides at one moment."""
-        return self.readers.cut is not None and self.readers.cut.record.exact
+        return self._still or (self.readers.cut is not None and self.readers.cut.record.exact)
 
     @property
     def pausing(self) -> bool:
         """Whether to begin nothing more until `fresh` was asked."""
-        return self.worn or self.throttle.reason() is not None
+        return self.worn or self._hold_off()
+
+    def _hold_off(self) -> bool:
+        """Whether the sources should be left alone now."""
+        return not self._still and self.throttle.reason() is not None
 
     @property
     def worn(self) -> bool:
@@ -97,7 +103,7 @@ class Cuts:
     def moved(self) -> list[str]:
         """The instances that were written since a cut that isn't exact, so that its two sides aren't of one moment."""
         cut = self.readers.cut
-        if cut is not None and not cut.record.exact:
+        if cut is not None and not cut.record.exact and not self._still:
             self._moved |= set(cut.moved(self.readers.config))
         return sorted(self._moved)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from migrate.db import Session
-from migrate.model import BINARIES, INTEGERS, TEXTS, Column, Interleave, ShardTable, quote
+from migrate.model import BINARIES, INTEGERS, TEXTS, Column, Interleave, Shard, ShardTable, quote
 
 RANGE_ROWS = 100_000
 
@@ -38,6 +38,44 @@ class Range:
 
 
 EVERYTHING = Range()
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Single rows: the values of the key's `columns` as SQL literals of the merged table, by the shard where a row of
+    such a key is to be looked for."""
+
+    columns: tuple[str, ...]
+    rows: Mapping[Shard, Sequence[tuple[str, ...]]]
+
+    @property
+    def condition(self) -> str:
+        """On the merged table."""
+        return self._sql({row: None for rows in self.rows.values() for row in rows})
+
+    def on(self, shard: Shard, remaps: Mapping[str, Interleave]) -> str:
+        """On a shard, by the keys as they stand there; `remaps` by columns in lower case."""
+        number = {i: remaps[name.lower()] for i, name in enumerate(self.columns) if name.lower() in remaps}
+
+        def old(row: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(
+                str((int(v) - number[i].number) >> number[i].bits) if i in number else v for i, v in enumerate(row)
+            )
+
+        return self._sql(map(old, self.rows.get(shard, ())))
+
+    def everywhere(self, shards: Iterable[Shard]) -> Keys:
+        """The same keys, each looked for on all of those shards."""
+        every = tuple({row: None for rows in self.rows.values() for row in rows})
+        return Keys(self.columns, dict.fromkeys(shards, every))
+
+    def _sql(self, rows: Iterable[tuple[str, ...]]) -> str:
+        names = [quote(name) for name in self.columns]
+        if len(names) == 1:
+            return f"{names[0]} IN ({','.join(value for (value,) in rows) or 'NULL'})"
+        # not (a, b) IN (..), for which MySQL 5.6 scans the table
+        each = (" AND ".join(f"{n} = {v}" for n, v in zip(names, row, strict=True)) for row in rows)
+        return f"({' OR '.join(f'({one})' for one in each) or 'NULL'})"
 
 
 def split(session: Session, table: ShardTable, rows: int = RANGE_ROWS) -> Iterator[Range]:

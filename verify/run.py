@@ -119,24 +119,32 @@ def verify_all(
     ledger = load_ledger(config.pack) if config.pack is not None else None
 
     def work(cuts: Cuts, pairs: Sequence[Pair]) -> Result:
-        if ledger:
-            measures(pairs, ledger.controls)  # what the ledger names is there, or nothing begins
-        found, notes = _checksums(cuts, pairs, strong, resume)
-        rows = rows_of(cuts, pairs, found, False, strong, limit)
-        if ledger is None:
-            notes += ("the config has no pack, so balances were not verified",)
-            return replace(rows, command="all", notes=notes + rows.notes)
-        accounts, invariants = cuts.at_one(lambda: _money(cuts, pairs, ledger, limit, live))
-        return replace(
-            rows,
-            command="all",
-            mismatches=rows.mismatches + tuple(accounts[:limit]),
-            totals=_totals(config, found),
-            invariants=tuple(invariants),
-            notes=notes + rows.notes,
-        )
+        return everything(cuts, pairs, ledger, strong=strong, live=live, limit=limit, resume=resume)
 
     return _run("all", config, workers, progress, work)
+
+
+def everything(
+    cuts: Cuts, pairs: Sequence[Pair], ledger: Ledger | None, *, strong: bool, live: bool, limit: int, resume: bool
+) -> Result:
+    """What `verify all` does, at those cuts."""
+    config = cuts.readers.config
+    if ledger:
+        measures(pairs, ledger.controls)  # what the ledger names is there, or nothing begins
+    found, notes = _checksums(cuts, pairs, strong, resume)
+    rows = rows_of(cuts, pairs, found, False, strong, limit)
+    if ledger is None:
+        notes += ("the config has no pack, so balances were not verified",)
+        return replace(rows, command="all", notes=notes + rows.notes)
+    accounts, invariants = cuts.at_one(lambda: _money(cuts, pairs, ledger, limit, live))
+    return replace(
+        rows,
+        command="all",
+        mismatches=rows.mismatches + tuple(accounts[:limit]),
+        totals=_totals(config, found),
+        invariants=tuple(invariants),
+        notes=notes + rows.notes,
+    )
 
 
 def _run(

@@ -44,7 +44,7 @@ def _shard(readers: Readers, pair: Pair, table: ShardTable, read: Read[T]) -> Fu
         return readers.submit(endpoint, lambda session: read(session, table, condition))
 
     # by the server's estimate; if it is wrong, one range does it all the same
-    if pair.range.condition or table.rows < RANGE_ROWS // 2:
+    if pair.condition() or table.rows < RANGE_ROWS // 2:
         whole: Future[list[Future[T]]] = Future()
         whole.set_result([part("")])
         return whole

@@ -13,7 +13,7 @@ from migrate.model import MergedTable, ShardTable, TableDef
 from migrate.routes import resolve
 from verify.digest import Digest, digest_of
 from verify.encoding import Hash, Kind, kind_of, piece
-from verify.ranges import EVERYTHING, Range
+from verify.ranges import EVERYTHING, Keys, Range
 from verify.readers import Readers
 
 _PACKET = 1 << 20  # a row's text is at most 512 KiB; see encoding
@@ -30,6 +30,7 @@ class Pair:
     key: tuple[str, ...]
     hash: Hash
     range: Range = EVERYTHING  # of the merged key
+    keys: Keys | None = None  # the single rows that this is about, instead of a range
 
     @property
     def name(self) -> str:
@@ -60,11 +61,14 @@ class Pair:
 
     def condition(self, shard: ShardTable | None = None) -> str:
         """The range's condition on a shard, or on the target; empty for all rows."""
-        if shard is None or not self.range.condition:
-            return self.range.condition
-        name = self.merged.definition.key_columns[0].name.lower()
+        if shard is None:
+            return self.keys.condition if self.keys else self.range.condition
+        if not self.keys and not self.range.condition:
+            return ""
         remap = {column.lower(): r for column, r in self.merged.remap(shard.shard).items()}
-        return self.range.on_shard(remap.get(name)).condition
+        if self.keys:
+            return self.keys.on(shard.shard, remap)
+        return self.range.on_shard(remap.get(self.merged.definition.key_columns[0].name.lower())).condition
 
     def on_source(self, table: ShardTable) -> Digest:
         return digest_of(

@@ -27,6 +27,10 @@ class Conflict(Exception):
         self.reasons = dict(reasons)
 
 
+class _Raced(Exception):
+    """Somebody else has applied one of the changes."""
+
+
 @dataclass(eq=False)
 class _Step:
     """What happens to one row of the other side: the first change found it as `before`, the last left it as `after`."""
@@ -72,17 +76,18 @@ class Applier:
 
     def apply(self, session: Session, changes: Sequence[Change]) -> None:
         """Applies all of them in one transaction, or raises Conflict."""
-        try:
-            self._attempt(session, changes, careful=False)
-        except ServerError as error:
-            if error.number != _DUPLICATE:
-                raise
+        careful = False
+        while True:
             try:
-                self._attempt(session, changes, careful=True)
-            except ServerError as again:
-                if again.number != _DUPLICATE:
+                return self._attempt(session, changes, careful=careful)
+            except _Raced:  # others have applied some of them meanwhile: fewer are left
+                careful = True
+            except ServerError as error:
+                if error.number != _DUPLICATE:
                     raise
-                raise Conflict(self._blame(session, changes, str(again))) from None
+                if careful:
+                    raise Conflict(self._blame(session, changes, str(error))) from None
+                careful = True
 
     def _blame(self, session: Session, changes: Sequence[Change], text: str) -> dict[Change, str]:
         """Which of them meets a unique key that another row has: those that fail alone."""
@@ -207,16 +212,22 @@ class Applier:
         one = f"({', '.join(['%s'] * 8)})"
         for i in range(0, len(changes), _AT_ONCE):
             some = changes[i : i + _AT_ONCE]
-            session.execute(
-                f"INSERT INTO {SCHEMA}.applied (migration, source, seq, item, idempotency, target, shard, row_key) "
-                f"VALUES {', '.join([one] * len(some))}",
-                [
-                    value
-                    for c in some
-                    for value in (self._migration, c.source, c.seq, c.item, c.idempotency, c.target, c.shard,
-                                  json.dumps(c.key, ensure_ascii=False))
-                ],
-            )  # fmt: skip
+            values = [
+                value
+                for c in some
+                for value in (self._migration, c.source, c.seq, c.item, c.idempotency, c.target, c.shard,
+                              json.dumps(c.key, ensure_ascii=False))
+            ]  # fmt: skip
+            try:
+                session.execute(
+                    f"INSERT INTO {SCHEMA}.applied (migration, source, seq, item, idempotency, target, shard, row_key) "
+                    f"VALUES {', '.join([one] * len(some))}",
+                    values,
+                )
+            except ServerError as error:
+                if error.number != _DUPLICATE:
+                    raise
+                raise _Raced from None
 
 
 def _reason(now: Image | None, before: Image | None, columns: Sequence[str]) -> str:

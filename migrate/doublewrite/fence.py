@@ -78,18 +78,54 @@ def proof(config: Config, side: Side = "source", *, since: float = 0.2) -> list[
     return after
 
 
-def lift(config: Config) -> Phase:
-    """Opens the fenced side again, as it was. NoGo if the other side has been opened meanwhile. Safe to repeat."""
+def lift(config: Config, *, of: int | None = None) -> Phase:
+    """Opens the fenced side again, as it was. NoGo if the other side has been opened meanwhile. Safe to repeat. `of`: the
+    number of the fence's epoch; one of another is left."""
     with State.open(config) as state, phases.locked(state) as phase:
-        if phase.pending is None:
+        if phase.pending is None or of not in (None, int(phase.pending["epoch"])):
             return phase
-        if phase.pending["step"] == "switch":
+        if phase.pending["step"] == "switch" and not opened_meanwhile(config):
             raise NoGo("the switch of the primary has begun, there is no way back before its end: finish it")
         epoch = replace(phase.epoch, number=int(phase.pending["epoch"]) + 1, writable=True)
         on_servers(side_servers(config, epoch.primary), lambda e: _reopen(config, e, epoch))
         phases.write(state, epoch, phase.forward, None)
         state.journal("lift", side=epoch.primary, epoch=epoch.number)
     return Phase(epoch, phase.forward, None)
+
+
+def reopen_sources(config: Config) -> list[str]:
+    """Opens the fenced instances again where the target, which has the phase, is away; gives their names. `lift` follows
+    when it is back.
+
+    Safe as long as no instance has heard of a switch, which closes all of them for good before it opens the target:
+    NoGo if one has. A switch that is recorded, and finds that an instance was opened, is given up.
+    """
+
+    def reopen(endpoint: Endpoint) -> str | None:
+        with connect(endpoint, patience_s=config.run.patience_s) as session, session.transaction():
+            opened = session.execute(
+                f"UPDATE {SCHEMA}.epoch SET epoch = epoch + 1, writable = 1 WHERE migration = %s AND writable = 0 AND "
+                "primary_side = 'source'",
+                [config.name],
+            )
+            return endpoint.name if opened else None
+
+    if any(side == "target" for side, _ in on_servers(config.sources, lambda e: _primary(config, e))):
+        raise NoGo("the target is primary, or about to be: only the command that began the switch can end it")
+    return [name for name in on_servers(config.sources, reopen) if name]
+
+
+def opened_meanwhile(config: Config) -> bool:
+    """Whether an instance is open, as the primary: then the target isn't, and no switch that has begun can open it."""
+    return ("source", True) in on_servers(config.sources, lambda e: _primary(config, e))
+
+
+def _primary(config: Config, endpoint: Endpoint) -> tuple[str, bool]:
+    """Which side is primary by that server's word, and whether it may be written."""
+    with connect(endpoint, patience_s=config.run.patience_s) as session:
+        sql = f"SELECT primary_side, writable FROM {SCHEMA}.epoch WHERE migration = %s"
+        rows = session.query(sql, [config.name])
+    return (str(rows[0][0]), bool(rows[0][1])) if rows else ("source", True)
 
 
 def switch(config: Config, name: str, *, share: int = 0, forward: str | None = None) -> Phase:
@@ -119,7 +155,8 @@ def _finish(config: Config, state: State, pending: dict[str, Any]) -> Phase:
     side: Side = "target" if pending["side"] == "target" else "source"
     other: Side = "source" if side == "target" else "target"
     opened = Epoch(int(pending["epoch"]), str(pending["phase"]), int(pending["share"]), side, writable=True)
-    on_servers(side_servers(config, other), lambda e: _put(config, e, replace(opened, writable=False), 10))
+    closed, look = replace(opened, writable=False), _still_closed(config, opened)
+    on_servers(side_servers(config, other), lambda e: _put(config, e, closed, 10, look))
     fault_point("before_open")
     on_servers(side_servers(config, side), lambda e: _put(config, e, opened, 10))
     fault_point("after_open")
@@ -161,6 +198,18 @@ def _put(
                 "WHERE migration = %s AND epoch <= %s",
                 (epoch.number, epoch.phase, epoch.share, epoch.primary, int(epoch.writable), config.name, epoch.number),
             )
+
+
+def _still_closed(config: Config, epoch: Epoch) -> Callable[[Session, Endpoint], None]:
+    """NoGo if the fence of a server was lifted after the switch was recorded (`reopen_sources`)."""
+
+    def look(session: Session, endpoint: Endpoint) -> None:
+        sql = f"SELECT MAX(epoch), MAX(writable) FROM {SCHEMA}.epoch WHERE migration = %s"
+        number, writable = session.one(sql, [config.name])
+        if writable or number > epoch.number:
+            raise NoGo(f"the fence of {endpoint.name} was lifted meanwhile: the switch is given up")
+
+    return look
 
 
 def _reopen(config: Config, endpoint: Endpoint, epoch: Epoch) -> None:

@@ -74,7 +74,7 @@ def change(config: Config, wish: Wish, *, in_step: bool = False, within_s: float
         return _change_primary(config, router, phase, wish, within_s)
     if phase.forward == "handover" and wish.phase == phase.epoch.phase:
         return _hand_over(config, within_s)
-    if phase.epoch.phase == "off":
+    if phase.epoch.phase == "off" and wish.phase != "off":
         return _begin(config, wish, in_step, within_s)
     if wish.phase == "off":
         return _end(config, router, within_s)
@@ -100,7 +100,10 @@ def _checked(phase: Phase, wish: Wish) -> Side:
         raise NoGo(f"unknown phase {wish.phase!r}; known: {', '.join(_NEXT)}")
     if phase.pending is None and now.phase == "off" and now.primary == "target":
         raise NoGo("the double write has ended with the target as primary: what was written since is in no outbox")
-    going_on = phase.forward == "handover" and wish.phase == now.phase
+    ending = now.phase == "off" and now.primary == "source" and phase.forward != "sync"
+    if ending and wish.phase != "off":
+        raise NoGo("the way to off was interrupted: finish it with `migrate double-write phase off`")
+    going_on = ending or (phase.forward == "handover" and wish.phase == now.phase)
     if phase.pending is None and not going_on and wish.phase not in _NEXT[now.phase]:
         raise NoGo(f"from {now} there is no way to {wish.phase}; legal: {', '.join(_NEXT[now.phase])}")
     if wish.phase == "read-switch":

@@ -78,6 +78,25 @@ class Scene:
         install_everywhere(self.config)
         return self
 
+    def toml(self, target: str | None = None) -> str:
+        """The configuration as a file; `target` another way to the target."""
+        return (
+            f'[migration]\nname = "{self.config.name}"\npack = "{self.config.pack}"\n'
+            + "".join(f'[[source]]\nname = "m{i}"\nurl = "{s.url}"\n' for i, s in enumerate(self.sources, 1))
+            + f'[target]\nurl = "{target or self.target.url}"\n'
+            + "".join(
+                f"[[route]]\nschema = '{self.db}'\ntable = '{k}_\\d+'\ntarget = '{self.db}.{k}'\n" for k in self.kinds
+            )
+            + f"[[ignore]]\nschema = '(?!{self.db}$).*'\n[run]\npatience_s = 60\n"
+        )
+
+    def copy(self, kind: str) -> None:
+        """Brings what the shards hold to the target."""
+        rows = self.on_shards(kind)
+        with connect(self.config.target) as session:
+            marks = ", ".join(["%s"] * len(rows[0]))
+            session.executemany(f"INSERT INTO {self.db}.{kind} VALUES ({marks})", rows)
+
     @property
     def router(self) -> Router:
         return Router.of(self.config)

@@ -297,15 +297,7 @@ def test_the_commands(stage: Scene, tmp_path: Path) -> None:
     from migrate.cli import cli
 
     path = tmp_path / "migration.toml"
-    path.write_text(
-        f'[migration]\nname = "{stage.config.name}"\npack = "{stage.config.pack}"\n'
-        + "".join(f'[[source]]\nname = "m{i}"\nurl = "{s.url}"\n' for i, s in enumerate(stage.sources, 1))
-        + f'[target]\nurl = "{stage.target.url}"\n'
-        + "".join(
-            f"[[route]]\nschema = '{stage.db}'\ntable = '{k}_\\d+'\ntarget = '{stage.db}.{k}'\n" for k in stage.kinds
-        )
-        + f"[[ignore]]\nschema = '(?!{stage.db}$).*'\n"
-    )
+    path.write_text(stage.toml())
 
     def command(*words: str) -> Any:
         result = CliRunner().invoke(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, Protocol
 
 from migrate.config import Endpoint
 from migrate.db import Session, connect
@@ -18,8 +19,17 @@ _DUPLICATE = 1062
 _TRIES = 5
 
 
+class Writer(Protocol):
+    """A transaction on one server, as a session has it."""
+
+    def query(self, sql: str, args: Sequence[Any] = ()) -> list[tuple[Any, ...]]: ...
+    def execute(self, sql: str, args: Sequence[Any] = ()) -> int: ...
+
+
 class Poster:
     """Posts for one thread. `give_up` ends even the retries of a posting that is half in."""
+
+    fenced = 0  # how often a write was refused by a fence, and tried again
 
     def __init__(self, workload: Workload, give_up: threading.Event, on_error: Callable[[str], None]):
         self._account, self._entry = workload.ledger.role.account, workload.ledger.role.entry
@@ -71,22 +81,33 @@ class Poster:
 
     def _commit(self, part: Part) -> None:
         """One transaction: lock the accounts in the order of their ids, change them, insert the rows."""
-        session = self._session(part.place.source)
-        with session.transaction():
+        with self.transaction(part) as session:
             if part.legs:
                 self._apply(session, part)
             if part.row:
-                _insert(session, part.place.table(part.table), [part.row])
+                _insert(session, self.table(part, part.table), [part.row])
 
-    def _apply(self, session: Session, part: Part) -> None:
-        role, table = self._account, part.place.table(self._account_table)
+    @contextmanager
+    def transaction(self, part: Part) -> Iterator[Writer]:
+        """A transaction on the part's server, committed at the end of the block."""
+        session = self._session(part.place.source)
+        with session.transaction():
+            yield session
+
+    def table(self, part: Part, target: str) -> str:
+        """The quoted name of the part's table that statements use."""
+        return part.place.table(target)
+
+    def _apply(self, session: Writer, part: Part) -> None:
+        role, table = self._account, self.table(part, self._account_table)
         counts = quote(role.sequence) if role.sequence else "0"
         ids = sorted({leg.account for leg in part.legs})
         held = {
             id: (balance, sequence)
             for id, balance, sequence in session.query(
                 f"SELECT {quote(role.id)}, {quote(role.balance)}, {counts} FROM {table} "
-                f"WHERE {quote(role.id)} IN ({', '.join(map(str, ids))}) ORDER BY {quote(role.id)} FOR UPDATE"
+                f"WHERE {quote(role.id)} IN ({', '.join(['%s'] * len(ids))}) ORDER BY {quote(role.id)} FOR UPDATE",
+                ids,
             )
         }
         if len(held) < len(ids):
@@ -98,11 +119,12 @@ class Poster:
             held[leg.account] = after, sequence + 1
             entries.append(leg.entry | self._applied(str(before), str(after), str(sequence + 1)))
         for id, (balance, sequence) in held.items():
-            number = f", {quote(role.sequence)} = {sequence}" if role.sequence else ""
+            number = f", {quote(role.sequence)} = %s" if role.sequence else ""
             session.execute(
-                f"UPDATE {table} SET {quote(role.balance)} = {balance}{number} WHERE {quote(role.id)} = {id}"
+                f"UPDATE {table} SET {quote(role.balance)} = %s{number} WHERE {quote(role.id)} = %s",
+                (balance, *([sequence] if role.sequence else []), id),
             )
-        _insert(session, part.place.table(self._entry_table), entries)
+        _insert(session, self.table(part, self._entry_table), entries)
 
     def _applied(self, before: str, after: str, sequence: str) -> Row:
         role = self._entry
@@ -121,7 +143,7 @@ class Poster:
             self._sessions.pop(part.place.source).close()
 
 
-def _insert(session: Session, table: str, rows: list[Row]) -> None:
+def _insert(session: Writer, table: str, rows: list[Row]) -> None:
     one = f"({', '.join(['%s'] * len(rows[0]))})"
     session.execute(
         f"INSERT INTO {table} ({', '.join(map(quote, rows[0]))}) VALUES {', '.join([one] * len(rows))}",

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +26,7 @@ from migrate.sandbox.postings import Accounts
 from migrate.sandbox.rows import normal
 from migrate.sandbox.workload import Workload, load_workload
 
+MakePoster = Callable[[Workload, threading.Event, Callable[[str], None]], Poster]
 SETTLE_S = 60.0  # how long half-posted transfers may go on after a stop
 
 
@@ -42,6 +43,7 @@ class TrafficReport:
     p99_ms: float
     longest_ms: float
     errors: dict[str, int]  # by server and message
+    fenced: int = 0  # postings that a fence held up; each was tried again
 
 
 class Traffic:
@@ -56,10 +58,12 @@ class Traffic:
         workers: int = 4,
         journal: Path | None = None,
         stop: threading.Event | None = None,
+        poster: MakePoster = Poster,
     ):
         if tps <= 0 or workers < 1:
             raise ConfigError("tps and workers: more than 0")
         self._workload = load_workload(pack)
+        self._poster = poster
         self._sources, self._tps, self._journal = sources, tps, journal
         self._file: int | None = None
         self._workers = min(workers, max(1, int(tps)))
@@ -69,6 +73,7 @@ class Traffic:
         self._latencies: list[float] = []
         self._outcomes: Counter[Outcome] = Counter()
         self._in_transit: list[int] = []
+        self._fenced = 0
         self._errors: Counter[str] = Counter()
         self._broken: BaseException | None = None
         self._began = self._ended = 0.0
@@ -114,7 +119,7 @@ class Traffic:
             posted = self._outcomes["posted"]
             return TrafficReport(
                 posted, self._outcomes["failed"], tuple(self._in_transit), round(seconds, 2),
-                round(posted / seconds, 1) if seconds > 0 else 0.0, p50, p99, longest, dict(self._errors),
+                round(posted / seconds, 1) if seconds > 0 else 0.0, p50, p99, longest, dict(self._errors), self._fenced,
             )  # fmt: skip
 
     def __enter__(self) -> Traffic:
@@ -127,7 +132,7 @@ class Traffic:
 
     def _work(self, number: int, layout: Layout, accounts: Accounts) -> None:
         """The life of one thread. It takes every n-th posting of the schedule."""
-        poster = Poster(self._workload, self._give_up, self._note)
+        poster = self._poster(self._workload, self._give_up, self._note)
         made = Jobs(self._workload, layout, accounts)
         every = self._workers / self._tps
         batch = int(min(256, max(16, 1 / every)))
@@ -151,12 +156,14 @@ class Traffic:
             self._ended = time.monotonic()
 
     def _post(self, poster: Poster, job: Job) -> bool:
-        began = time.perf_counter()
+        began, fenced = time.perf_counter(), poster.fenced
         outcome = poster.post(job)
-        took = time.perf_counter() - began
+        took, fenced = time.perf_counter() - began, poster.fenced - fenced
         if outcome == "posted" and self._file is not None:
-            os.write(self._file, json.dumps({"at_ms": int(time.time() * 1000), **job.record}).encode() + b"\n")
+            told = {"at_ms": int(time.time() * 1000), "took_ms": round(took * 1000, 1), "fenced": fenced}
+            os.write(self._file, json.dumps({**told, **job.record}).encode() + b"\n")
         with self._lock:
+            self._fenced += fenced > 0
             self._outcomes[outcome] += 1
             if outcome == "posted":
                 self._latencies.append(took)

@@ -14,11 +14,12 @@ from migrate.command import emit, json_option
 from migrate.config import Config, load_config
 from migrate.errors import ConfigError, Interrupted, MigrateError
 from migrate.sandbox.layout import find_layout
+from migrate.sandbox.poster import Poster
 from migrate.sandbox.progress import Progress
 from migrate.sandbox.sandbox import Sandbox
 from migrate.sandbox.seed import SeedReport
 from migrate.sandbox.seed import seed as make_seed
-from migrate.sandbox.traffic import Traffic, TrafficReport
+from migrate.sandbox.traffic import MakePoster, Traffic, TrafficReport
 from migrate.sandbox.workload import load_workload
 
 _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
@@ -79,13 +80,18 @@ def seed(
 )
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="For how long; until stopped if not given.")
 @click.option("--workers", type=click.IntRange(1, 256), default=4, show_default=True, help="Concurrent writers.")
+@click.option(
+    "--double-write",
+    is_flag=True,
+    help="Post through migrate.doublewrite: to the primary of the moment, fenced with it.",
+)
 @click.option("--background", is_flag=True, help="Return at once and go on posting; a SIGTERM to the pid ends it.")
 @root_option
 @json_option
 @click.pass_context
 def traffic(
-    context: click.Context, *, pack: str | None, tps: float, seconds: float | None, workers: int, background: bool,
-    root: Path | None, as_json: bool,
+    context: click.Context, *, pack: str | None, tps: float, seconds: float | None, workers: int, double_write: bool,
+    background: bool, root: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Keeps posting to the seeded ledger: transfers on and across shards, orders, refunds.
 
@@ -102,17 +108,24 @@ def traffic(
         find_layout(load_workload(name), config.sources)  # fails here, where somebody sees it
         again = ["-c", str(config.path.absolute()), "sandbox", "traffic", "--pack", name, "--tps", str(tps)]
         again += ["--workers", str(workers), *(["--seconds", str(seconds)] if seconds else []), "--json"]
+        again += ["--double-write"] if double_write else []
         pid, log = _detach(again, folder / "traffic.log")
         emit({"pid": pid, "log": str(log), "journal": str(journal)}, f"posting; stop it with: kill {pid}", as_json)
         return
-    writers = Traffic(config.sources, name, tps, workers=workers, journal=journal)
     interrupted = False
-    try:
-        writers.start()
-        writers.wait(seconds)
-    except KeyboardInterrupt:
-        interrupted = True
-    report = writers.stop()
+    with ExitStack() as stack:
+        poster: MakePoster = Poster
+        if double_write:
+            from migrate.sandbox.doubleposter import posters
+
+            poster = stack.enter_context(posters(config, workers))
+        writers = Traffic(config.sources, name, tps, workers=workers, journal=journal, poster=poster)
+        try:
+            writers.start()
+            writers.wait(seconds)
+        except KeyboardInterrupt:
+            interrupted = True
+        report = writers.stop()
     emit({**asdict(report), "journal": str(journal)}, _traffic_text(report, journal), as_json)
     if report.in_transit:
         raise MigrateError(f"{len(report.in_transit)} postings are half in: vouchers {report.in_transit[:5]}")

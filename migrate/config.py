@@ -32,7 +32,8 @@ _TLS_KEYS = ("ssl_ca", "ssl_cert", "ssl_key")
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a server is and who we are there. The password is in no repr."""
+    """Where a server is and who we are there. The password is in no repr. `answer_s`: a connection whose server doesn't
+    answer for so long counts as lost; 0: it is waited for."""
 
     name: str
     host: str
@@ -40,6 +41,7 @@ class Endpoint:
     user: str
     password: str = field(repr=False, default="")
     tls: tuple[tuple[str, str], ...] = ()
+    answer_s: float = 0
 
     @property
     def plain(self) -> bool:

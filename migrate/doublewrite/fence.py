@@ -79,8 +79,10 @@ def proof(config: Config, side: Side = "source", *, since: float = 0.2) -> list[
 
 
 def lift(config: Config, *, of: int | None = None) -> Phase:
-    """Opens the fenced side again, as it was. NoGo if the other side has been opened meanwhile. Safe to repeat. `of`: the
-    number of the fence's epoch; one of another is left."""
+    """Opens the fenced side again, as it was. NoGo if the other side has been opened meanwhile. Safe to repeat.
+
+    `of`: the number of the fence's epoch; another one is left as it is.
+    """
     with State.open(config) as state, phases.locked(state) as phase:
         if phase.pending is None or of not in (None, int(phase.pending["epoch"])):
             return phase
@@ -94,8 +96,8 @@ def lift(config: Config, *, of: int | None = None) -> Phase:
 
 
 def reopen_sources(config: Config) -> list[str]:
-    """Opens the fenced instances again where the target, which has the phase, is away; gives their names. `lift` follows
-    when it is back.
+    """Opens the fenced instances again where the target, which has the phase, is away; gives their names. `lift`
+    follows when it is back.
 
     Safe as long as no instance has heard of a switch, which closes all of them for good before it opens the target:
     NoGo if one has. A switch that is recorded, and finds that an instance was opened, is given up.

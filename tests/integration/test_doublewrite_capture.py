@@ -198,14 +198,14 @@ def test_asyncio(stage: Scene, ledger: DoubleWrite, written: Any) -> None:
             )
 
     async def all_of_them() -> None:
-        await asyncio.gather(*(post(7000 + i) for i in range(8)))
+        await asyncio.gather(*(post(7000 + i) for i in range(4)))  # a shard each: a bulk change locks it
         for name in stage.config.sources:
             await ledger.async_engine(name.name).dispose()
 
     asyncio.run(all_of_them())
     ledger._courier.rest(10)
-    assert len([r for r in stage.on_target("account", "id, balance") if r[0] >= 7000 and r[1] == 4]) == 8
-    assert len([r for r in stage.on_target("entry", "id, voucher_id") if r[0] >= 7000 and r[1] == 2]) == 8
+    assert len([r for r in stage.on_target("account", "id, balance") if r[0] >= 7000 and r[1] == 4]) == 4
+    assert len([r for r in stage.on_target("entry", "id, voucher_id") if r[0] >= 7000 and r[1] == 2]) == 4
 
 
 @pytest.mark.parametrize(

@@ -38,12 +38,13 @@ class Term:
 class Query:
     """A SELECT of the target's: its rows offend the rule. Columns called amount and currency price them; that called
     `time` says since when, and younger rows than `tolerance_s` seconds are under way. With `key`, {} in the SQL is
-    where a condition on that column goes."""
+    where a condition on that column goes. `unless_unique`: a table and its column, whose unique index answers it."""
 
     sql: str
     time: str | None = None
     tolerance_s: int = 0
     key: str | None = None
+    unless_unique: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,7 +162,8 @@ def _idempotency(ledger: Ledger) -> Iterator[Part]:
                 f"MIN({quote(role.id)}) AS `first id`, MAX({quote(role.id)}) AS `last id`, "
                 f"SUM({quote(role.amount)}) - MIN({quote(role.amount)}) AS `amount`, "
                 f"MIN({quote(role.currency)}) AS `currency` "
-                f"FROM {role.target.sql} WHERE {key} IS NOT NULL GROUP BY {key} HAVING COUNT(*) > 1"
+                f"FROM {role.target.sql} WHERE {key} IS NOT NULL GROUP BY {key} HAVING COUNT(*) > 1",
+                unless_unique=(role.table, role.idempotency),
             )
 
 

@@ -67,6 +67,7 @@ def test_the_document_keeps_the_contract() -> None:
         "source": {"id": "7", "amount": "1.50"},
         "target_values": None,
         "shard": "m1.s.t_1",
+        "at_risk": {},
     }
 
 

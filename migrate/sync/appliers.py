@@ -10,7 +10,7 @@ from time import monotonic
 
 from migrate.config import Config
 from migrate.db import Session, connect, patiently, wait
-from migrate.errors import ConnectionLost, OutcomeUnknown, TryAgain
+from migrate.errors import ConnectionLost, OutcomeUnknown, ServerError, TryAgain
 from migrate.faults import fault_point
 from migrate.model import Target, literal
 from migrate.position import Position, reached
@@ -81,7 +81,7 @@ class Appliers:
                 if isinstance(doubt, Collision) and self._clears(doubt, batch, deadline):
                     continue
                 log.warning("%s: %s is held: %s", self._instance, doubt.target, doubt.reason)
-                batch.hold(doubt.target, doubt.reason)
+                batch.hold(doubt.target, doubt.reason, doubt.statement)
             finally:
                 self.reason = ""
 
@@ -97,7 +97,7 @@ class Appliers:
         # No other shard has it any more. So its leaving stands in the binlogs before where they are now.
         goals = self._elsewhere.positions(target)
         own = goals.pop(self._instance)
-        whole = len(set(self._done)) == 1
+        whole = len(set(self._done)) == 1 and self._elsewhere.crowded(target, self._instance)
         if whole and not reached(batch.position, own) and (batch.grows_until or deadline) > monotonic():
             wait(0.05)
             raise ReadOn(own)
@@ -125,7 +125,7 @@ class Appliers:
             self._settle()
             work = shares(batch, PARTS)
             waiting = [p for p in parts if self._done[p] < goal]
-            if batch.doubts or batch.definitions:  # what says so is in before anything that counts on it
+            if batch.doubts or batch.definitions or batch.replacements:  # in before anything that counts on it
                 self._together(waiting[:1], work, batch, goal, first=True)
                 waiting = waiting[1:]
             if waiting and self._marks.held not in batch.doubts:
@@ -159,7 +159,9 @@ class Appliers:
         write_share(writer, share, batch, self._elsewhere)
         if first:
             self._marks.hold(writer, batch, [d >= goal for d in self._done])
-            self._define(writer, batch)
+            if self._marks.held not in batch.doubts:
+                self._replace(writer, batch)
+                self._define(writer, batch)
         fault_point("before_position_save")
         if self._marks.held not in batch.doubts:
             self._marks.advance(writer, part, goal, batch)
@@ -177,6 +179,16 @@ class Appliers:
                     "REPLACE INTO migrate_meta.shard_schema (migration, instance, schema_name, table_name, definition) "
                     f"VALUES ({names}, {json_literal(definition_to_json(definition))})"
                 )
+
+    def _replace(self, writer: Writer, batch: Batch) -> None:
+        for statement, original in batch.replacements:
+            try:
+                writer.execute(statement)
+            except (ConnectionLost, TryAgain):
+                raise
+            except ServerError as error:
+                assert self._marks.held is not None
+                raise Doubt(self._marks.held, f"the replacement failed: {error}", original) from None
 
     def _commit(self, part: int, goal: int) -> None:
         writer = self._writers[part]

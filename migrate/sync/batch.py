@@ -89,8 +89,8 @@ class Layout:
 class Doubt(MigrateError):
     """Changes of one target table can't be applied as they are; the table waits for the operator."""
 
-    def __init__(self, target: Target, reason: str):
-        self.target, self.reason = target, reason
+    def __init__(self, target: Target, reason: str, statement: str | None = None):
+        self.target, self.reason, self.statement = target, reason, statement
         super().__init__(f"{target}: {reason}")
 
 
@@ -128,6 +128,8 @@ class Batch:
     grows_until: float | None = None  # it was assembled again, longer, and may be until then, by the monotonic clock
     # What a statement made of tables; None: dropped. Such a batch has no rows.
     definitions: dict[tuple[str, str], TableDef | None] = field(default_factory=dict)
+    # To be run on the target, by the operator's wish, in place of the statement that its table was held at.
+    replacements: list[tuple[str, str]] = field(default_factory=list)
     changes: int = 0
     bytes: int = 0
     transactions: int = 0

@@ -70,6 +70,10 @@ class Elsewhere:
                             )
         return None
 
+    def crowded(self, target: Target, instance: str) -> bool:
+        """Whether an instance has several shards of the table."""
+        return sum(shard.instance == instance for shard in self._router.shards(target)) > 1
+
     def positions(self, target: Target) -> dict[str, Position]:
         """Where the binlog of each instance that has shards of the table stands now."""
         found = {}

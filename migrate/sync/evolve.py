@@ -84,9 +84,9 @@ def _never(change: Change, shard: Shard) -> str:
 def _hold(change: Change, shard: Shard, merged: MergedTable, *reasons: str) -> Hold:
     name = merged.target
     remedy = (
-        f"Bring {name} to it by hand, then `migrate sync go-on {name}` looks again; or `migrate sync skip {name}`: "
-        f"sync goes on and the target stays as it is; or `migrate sync replace {name} --with 'ALTER TABLE ..'` runs "
-        "that on the target instead."
+        f"Bring {name} to it by hand where it needs to be, then `migrate sync skip {name}`: sync goes on with the "
+        f"target as it is then. Or `migrate sync replace {name} --with 'ALTER TABLE ..'` runs that on the target "
+        f"instead. Or mend what the reason names, then `migrate sync go-on {name}` looks again."
     )
     if change.kind == "unknown":
         remedy += f" If rows of {shard} can't be read any more then, copy {name} anew."

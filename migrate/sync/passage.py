@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from time import monotonic, time
 from typing import Any
 from zlib import crc32
@@ -10,7 +11,7 @@ from zlib import crc32
 from migrate.config import Config
 from migrate.copy.rowformat import RowRefused
 from migrate.db import connect, stop, wait
-from migrate.errors import ConnectionLost, Interrupted
+from migrate.errors import ConnectionLost, Interrupted, ServerError, TryAgain
 from migrate.faults import fault_point
 from migrate.model import Shard, Target
 from migrate.position import Position, capture, place, reached
@@ -33,6 +34,7 @@ log = logging.getLogger("migrate")
 _CHANGES = 30_000
 _BYTES = 24 << 20
 _NEAR_S = 5.0  # closer to the source than this, what has come is applied as soon as the appliers are free
+_IS_DML = re.compile(r"\s*(INSERT|UPDATE|DELETE|REPLACE)\b", re.IGNORECASE)
 _SLOW_S = 5.0  # a batch that takes the target longer than this is followed by smaller ones
 
 
@@ -223,23 +225,42 @@ class Passage:
 
     def _agreed(self, change: Change, shard: Shard, target: Target) -> bool:
         """Brings the target where the change wants it. False if the table is held for it."""
+        last = ""
         while True:
             decision = self._router.decide(change, shard, target)
-            if isinstance(decision, Apply):
-                self._router.run_on_target(decision.statements[0])
+            if isinstance(decision, Apply) and decision.statements[0] != last:
+                last = decision.statements[0]
+                self._router.run_on_target(last)
                 self._journal("ddl applied", target, change, shard, applied=decision.statements[0], why=decision.why)
                 continue
+            if isinstance(decision, Apply):
+                decision = Hold(f"the target is not changed by {last}", "Look at it, then go on, skip or replace.")
             held, self._held = self._held, None
-            if isinstance(decision, Hold) and held is not None and held.statement == change.statement:
-                if held.resolution == "replace" and held.replacement:
-                    self._router.run_on_target(held.replacement)
-                if held.resolution in ("skip", "replace"):
-                    self._journal(f"ddl: {held.resolution}", target, change, shard, applied=held.replacement)
-                    return True
+            decided = isinstance(decision, Hold) and held is not None and held.statement == change.statement
+            if decided and held is not None and held.resolution in ("skip", "replace"):
+                if held.replacement and (failed := self._replaced(held.replacement, change)):
+                    self._doubt(target, f"{shard}: the replacement failed: {failed}", change.statement)
+                    return False
+                self._journal(f"ddl: {held.resolution}", target, change, shard, applied=held.replacement)
+                return True
             if isinstance(decision, Hold):
                 self._doubt(target, f"{decision.reason} {decision.remedy}".strip(), change.statement)
                 return False
             return True
+
+    def _replaced(self, statement: str, change: Change) -> str:
+        """Runs what the operator wants instead: changes of rows in the transaction of the position, DDL, which commits
+        by itself, before it. Gives what the target has against it."""
+        if not _IS_DML.match(statement):
+            try:
+                self._router.run_on_target(statement)
+            except (ConnectionLost, TryAgain):
+                raise
+            except ServerError as error:
+                return str(error)
+            return ""
+        self._batch.replacements.append((statement, change.statement))
+        return ""
 
     def _journal(self, event: str, target: Target, change: Change, shard: Shard, **detail: Any) -> None:
         State.settled(
@@ -260,7 +281,7 @@ class Passage:
             if self._redo.inside or not reached(self._stream.position(), self._redo.position):
                 return None
             self._flush()
-        elif batch.definitions or batch.doubts:
+        elif batch.definitions or batch.doubts or batch.replacements:
             self._flush(now=True)
             self._land()
         elif self._due(batch):

@@ -141,7 +141,7 @@ def _oversee(
         if stop.is_set():
             raise Interrupted("stopped on request; what was applied stays, the same command goes on from there")
         try:
-            status = read_sync_status(config)
+            status = read_sync_status(config, shards=False)
         except ServerError as error:
             log.debug("status: %s", error)
             continue

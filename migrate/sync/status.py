@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from migrate.config import Config
 from migrate.db import Session, connect
+from migrate.model import Shard, TableDef
+from migrate.state import State
 from migrate.sync.resolution import Held, read_holds
 
 _FRESH_S = 5.0
@@ -44,11 +49,24 @@ class FollowerStatus:
 
 
 @dataclass(frozen=True)
+class Late:
+    """A shard that lacks columns or indexes which other shards of its target table have by now."""
+
+    target: str
+    shard: Shard
+    lacks: tuple[str, ...]
+
+    def document(self) -> dict[str, Any]:
+        return {"target": self.target, "shard": str(self.shard), "lacks": list(self.lacks)}
+
+
+@dataclass(frozen=True)
 class SyncStatus:
-    """All followers, and the target tables that wait for the operator."""
+    """All followers, the target tables that wait for the operator, and the shards whose DDL others are ahead of."""
 
     followers: tuple[FollowerStatus, ...]
     holds: tuple[Held, ...]
+    waiting: tuple[Late, ...] = ()
 
     def caught_up(self, instances: set[str], since: float) -> bool:
         """Whether each of them has said, after `since` (epoch seconds), that it is less than a second behind."""
@@ -76,18 +94,20 @@ class SyncStatus:
                 for f in self.followers
             ],
             "holds": [h.document() for h in self.holds],
+            "late_shards": [w.document() for w in self.waiting],
         }
 
     def text(self) -> str:
         lines = [f.text() for f in self.followers] or ["sync has not run yet"]
-        return "\n".join([*lines, *self.hold_lines()])
+        late = [f"LATE {w.shard} lacks {', '.join(w.lacks)}, which {w.target} has" for w in self.waiting]
+        return "\n".join([*lines, *late, *self.hold_lines()])
 
 
-def read_sync_status(config: Config, session: Session | None = None) -> SyncStatus:
-    """The status now, over the session if one is given."""
+def read_sync_status(config: Config, session: Session | None = None, *, shards: bool = True) -> SyncStatus:
+    """The status now, over the session if one is given; without looking at each shard's definition if not `shards`."""
     if session is None:
         with connect(config.target, patience_s=config.run.patience_s) as own:
-            return read_sync_status(config, own)
+            return read_sync_status(config, own, shards=shards)
     followers = tuple(
         FollowerStatus(instance, float(age), json.loads(state))
         for instance, age, state in session.query(
@@ -96,4 +116,26 @@ def read_sync_status(config: Config, session: Session | None = None) -> SyncStat
             [config.name],
         )
     )
-    return SyncStatus(followers, tuple(read_holds(session, config.name)))
+    late = tuple(_late(config, State(config.name, session).definitions())) if shards else ()
+    return SyncStatus(followers, tuple(read_holds(session, config.name)), late)
+
+
+def _late(config: Config, definitions: dict[Shard, TableDef]) -> Iterator[Late]:
+    merged: dict[str, dict[Shard, TableDef]] = defaultdict(dict)
+    for shard, definition in definitions.items():
+        target = next((r.target for r in config.routes if r.matches(shard.schema, shard.table)), None)
+        if target is not None:
+            merged[target][shard] = definition
+    for target, shards in sorted(merged.items()):
+        if len(set(shards.values())) > 1:
+            wanted = dict.fromkeys(name for definition in shards.values() for name in _parts(definition))
+            for shard, definition in sorted(shards.items()):
+                if lacks := tuple(name for name in wanted if name not in _parts(definition)):
+                    yield Late(target, shard, lacks)
+
+
+@lru_cache
+def _parts(definition: TableDef) -> dict[str, None]:
+    """What a table has, by name: columns, and indexes by their columns."""
+    names = [c.name.lower() for c in definition.columns]
+    return dict.fromkeys([*names, *(f"INDEX ({', '.join(i.columns)})" for i in definition.indexes)])

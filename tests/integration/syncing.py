@@ -39,7 +39,9 @@ class Table(NamedTuple):
 class Lab:
     """Target tables `{schema}.NAME` with shards NAME_0, NAME_1 .., and followers of their instances in threads."""
 
-    def __init__(self, sources: Sequence[Server], target: Server, schema: str, tables: Mapping[str, Table]):
+    def __init__(
+        self, sources: Sequence[Server], target: Server, schema: str, tables: Mapping[str, Table], chunk_rows: int
+    ):
         self.sources, self.target, self.schema = list(sources), target, schema
         self.instances = {f"{name}_{n}": i for name, t in tables.items() for n, i in enumerate(t.instances)}
         for name, table in tables.items():
@@ -49,7 +51,9 @@ class Lab:
                 run(self.sources[instance], create, *rows, database=schema)
         routes = [route(schema, rf"{name}_\d", f"{schema}.{name}") for name in tables]
         config = config_for(sources, target, schema, *routes)
-        self.config: Config = replace(config, run=config.run.model_copy(update={"patience_s": 30}))
+        self.config: Config = replace(
+            config, run=config.run.model_copy(update={"patience_s": 30, "chunk_rows": chunk_rows})
+        )
         self._pool = ThreadPoolExecutor(len(sources))
         self._running: dict[str, Future[Progress]] = {}
 
@@ -177,10 +181,12 @@ class Lab:
 
 
 @contextmanager
-def lab(sources: Sequence[Server], target: Server, tables: Mapping[str, Table]) -> Iterator[Lab]:
+def lab(
+    sources: Sequence[Server], target: Server, tables: Mapping[str, Table], *, chunk_rows: int = 10_000
+) -> Iterator[Lab]:
     """A lab in a database of its own; its followers end with it."""
     with database(*sources, target, prefix="sync") as schema:
-        found = Lab(sources, target, schema, tables)
+        found = Lab(sources, target, schema, tables, chunk_rows)
         try:
             yield found
         finally:

@@ -26,7 +26,7 @@ def place(request: pytest.FixtureRequest) -> tuple[Server, Server]:
     return sandbox.sources[0], sandbox.target
 
 
-def _arrives(
+def arrives(
     writer: Writer, source: Server, target: Server, into: Target, replay: Replay, cases: Sequence[Case]
 ) -> None:
     """Inserted rows are on the target as they are on the source, and `unlike` tells each from every other."""
@@ -50,7 +50,7 @@ def test_every_value_arrives(place: tuple[Server, Server], tmp_path: Path) -> No
     before = Replay(source, schema, since)
     with writing(target) as writer:
         for table, group in groups.items():
-            _arrives(writer, source, target, Target(schema, table), before, group)
+            arrives(writer, source, target, Target(schema, table), before, group)
     again = position(source)
     for table in groups:
         run(source, f"UPDATE {schema}.{table} SET id = id + 1000", f"DELETE FROM {schema}.{table}")
@@ -125,4 +125,4 @@ def test_times_in_the_formats_of_before_5_6(servers: Sandbox, tmp_path: Path) ->
     assert list(replay.events["t"][0].table_map.types) == [3, 12, 7, 11, 12]
     create_target(configured(tmp_path, [source], target, schema))
     with writing(target) as writer:
-        _arrives(writer, source, target, Target(schema, "t"), replay, ())
+        arrives(writer, source, target, Target(schema, "t"), replay, ())

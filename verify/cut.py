@@ -13,7 +13,7 @@ from typing import Any
 
 from migrate.config import Config, Endpoint
 from migrate.db import Session, connect, wait
-from migrate.errors import ConfigError, ConnectionLost, MigrateError, ServerError
+from migrate.errors import ConfigError, ConnectionLost, MigrateError, OutcomeUnknown, ServerError
 from migrate.model import Shard
 from verify.halts import Halts, alive, following, held
 from verify.snapshot import Busy, Position, open_exactly, open_loosely, read_position
@@ -113,7 +113,7 @@ class Cutter:
         for _ in range(_TRIES - 1):
             try:
                 return self._take()
-            except (Busy, ConnectionLost) as error:
+            except (Busy, ConnectionLost, OutcomeUnknown) as error:
                 log.warning("waiting: %s (next try in %.1f s)", error, pause)
             wait(pause)
             pause *= 2

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from migrate.db import Session, wait
-from migrate.errors import MigrateError, ServerError
+from migrate.db import Session, patiently, wait
+from migrate.errors import MigrateError, ServerError, TryAgain
 from verify.snapshot import Position
 
 log = logging.getLogger("verify")
@@ -86,7 +86,7 @@ class Halts:
     def __enter__(self) -> Self:
         """Asks them to stop at the next transaction's end, and returns once they do."""
         deadline = time.monotonic() + _OTHERS_S
-        while holder := self._insert():
+        while holder := patiently(_OTHERS_S, self._insert, TryAgain):
             if time.monotonic() > deadline:
                 raise SyncStopped(f"{holder} keeps sync halted for a cut of its own; wait for it")
             log.info("waiting: %s takes a cut", holder)
@@ -122,6 +122,8 @@ class Halts:
     def _insert(self) -> str | None:
         """Asks for the halts, all or none; who has asked for others that are good still."""
         with self._session.transaction():
+            # TiDB locks rows, not gaps: where no halt is there yet, the migration's own row makes verifiers take turns
+            self._session.query("SELECT 1 FROM migrate_meta.migration WHERE name = %s FOR UPDATE", [self._migration])
             rows = self._session.query(
                 "SELECT requested_by FROM migrate_meta.halt WHERE migration = %s AND `until` > NOW(6) FOR UPDATE",
                 [self._migration],

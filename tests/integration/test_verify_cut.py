@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -305,14 +306,28 @@ def test_sync_that_died_or_lags_too_much_is_told(lab: Lab, monkeypatch: pytest.M
 
 def test_two_verifications_at_a_time_take_turns(lab: Lab) -> None:
     config = replace(lab.config(), name=lab.schema)
-    results: list[bool] = []
-    with live(lab, config):
-        threads = [threading.Thread(target=lambda: results.append(verify_checksum(config).ok)) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert results == [True, True, True]
+    begin = threading.Barrier(4)
+
+    def verified(_: int) -> bool:
+        begin.wait()
+        return verify_checksum(config).ok
+
+    with live(lab, config), ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(verified, range(4))) == [True] * 4
+
+
+def test_of_halts_asked_for_at_once_one_is_first(lab: Lab) -> None:
+    """Nothing stands in the table yet, so there is no row of it to lock."""
+    config = replace(lab.config(), name=lab.schema)
+    make_state(config)
+    for _ in range(10):
+        with ExitStack() as stack, ThreadPoolExecutor(4) as pool:
+            sessions = [stack.enter_context(connect(config.target)) for _ in range(4)]
+            halts = [Halts(session, config.name, ["m1", "m2"], 5) for session in sessions]
+            holders = list(pool.map(lambda h: h._insert(), halts))
+            sessions[0].execute("DELETE FROM migrate_meta.halt WHERE migration = %s", [config.name])
+        assert holders.count(None) == 1
+        assert len(set(holders) - {None}) == 1
 
 
 def test_history_that_the_target_forgets_too_early_is_an_error(lab: Lab) -> None:

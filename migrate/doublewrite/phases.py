@@ -177,14 +177,13 @@ def _spread(
 def _begin(config: Config, wish: Wish, in_step: bool, within_s: float) -> Phase:
     """From off: the outbox has everything from a position on, up to which sync applies, and no further."""
     with connect(config.target) as session:
-        synced = {
-            str(name) for (name,) in session.query(
-                "SELECT DISTINCT instance FROM migrate_meta.applied WHERE migration = %s", [config.name]
-            )
-        }  # fmt: skip
+        one = "SELECT COUNT(*) FROM migrate_meta.{} WHERE migration = %s"
+        syncs = bool(session.value(one.format("applied"), [config.name]))
+        copied = bool(session.value(one.format("`position`"), [config.name]))
+    synced = syncs or (copied and not in_step)
     if not synced and not in_step:
-        raise NoGo("no sync has brought the target up to now: run `migrate sync`, or say --in-step if the target holds "
-                   "what the shards hold and nobody writes until this command has ended")  # fmt: skip
+        raise NoGo("no copy and no sync has brought the target up to now: run them, or say --in-step if the target "
+                   "holds what the shards hold and nobody writes until this command has ended")  # fmt: skip
     positions: dict[str, Position] = {}
 
     def take(session: Session, endpoint: Endpoint) -> None:

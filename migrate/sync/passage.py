@@ -356,6 +356,10 @@ class Passage:
             wait(0.02)
         self._monitor.reached(None, {})
         self._progress.state = "following"
+        # who had us stand may have written ahead of us meanwhile, up to where he says
+        with connect(self._config.target, patience_s=self._config.run.patience_s) as session:
+            self._consistent = State(self._config.name, session).consistent()[self._instance]
+        self._batch = self._new_batch()
 
     def _flush(self, *, now: bool = False) -> None:
         """Hands the batch to the appliers, when they have done with the one before, and begins another.

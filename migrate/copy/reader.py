@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, BinaryIO
 
-import mysql.vendor
-from _mysql_connector import MySQL, MySQLInterfaceError
+from _mysql_connector import MySQLInterfaceError
 
 from migrate.config import Endpoint
 from migrate.copy.keyset import KeyOfRow
 from migrate.copy.rowformat import RowRefused, RowSelect, escaped_line, is_plain
-from migrate.db import PINNED, Session
-from migrate.errors import MigrateError, classify
+from migrate.errors import MigrateError
 from migrate.model import Key
+from migrate.raw import open_raw, raw_error
 
 PART_BYTES = 16 << 20  # what a chunk or a part may hold: a transaction of TiDB, memory of a worker
 _BLOCK = 1000  # rows joined, checked and hashed at once: many for the work per block, few for the processor's cache
-_AUTH_NEEDS_TLS = 2061
-_PLUGINS = os.path.join(next(iter(mysql.vendor.__path__)), "plugin")  # how the extension authenticates
 
 
 @dataclass(frozen=True)
@@ -90,39 +86,8 @@ class ShardReader:
 
     def __init__(self, endpoint: Endpoint):
         self.endpoint = endpoint
-        try:
-            self._connection = self._open()
-            # No conversion of results: it would replace what isn't valid in a column's charset by question marks.
-            for statement in (*PINNED, "SET character_set_results = NULL"):
-                self._connection.query(statement.encode())
-        except MySQLInterfaceError as error:
-            raise classify(error.errno, str(error.msg), str(endpoint)) from None
-
-    def _open(self) -> Any:
-        try:
-            return self._connected()
-        except MySQLInterfaceError as error:
-            # caching_sha2_password asks for TLS unless the server has the account in its cache; a Session can put it
-            # there without TLS, by the server's public key.
-            if error.errno != _AUTH_NEEDS_TLS or not self.endpoint.plain:
-                raise
-            Session(self.endpoint).close()
-            return self._connected()
-
-    def _connected(self) -> Any:
-        # The extension itself: opening it through mysql.connector would cost every worker 50 ms of imports.
-        connection = MySQL(
-            buffered=False, raw=True, charset_name="utf8mb4", connection_timeout=10, plugin_dir=_PLUGINS
-        )  # fmt: skip
-        connection.connect(
-            host=self.endpoint.host,
-            port=self.endpoint.port,
-            user=self.endpoint.user,
-            password=self.endpoint.password,
-            ssl_disabled=self.endpoint.plain,
-            **dict(self.endpoint.tls),
-        )
-        return connection
+        # No conversion of results: it would replace what isn't valid in a column's charset by question marks.
+        self._connection = open_raw(endpoint, ["SET character_set_results = NULL"])
 
     def read(self, select: RowSelect, source: str, sink: Sink) -> None:
         """Writes the rows of `source` (a FROM clause with its WHERE) to the sink."""
@@ -182,7 +147,7 @@ class ShardReader:
                 yield block
             self._connection.free_result()
         except MySQLInterfaceError as error:
-            raise classify(error.errno, str(error.msg), str(self.endpoint)) from None
+            raise raw_error(error, self.endpoint) from None
 
     def _drop(self) -> None:
         """Reads a half-read result to its end, so that the connection can be used again."""

@@ -99,6 +99,7 @@ class Status:
     tables: tuple[TableStatus, ...] = ()
     positions: dict[str, Any] = field(default_factory=dict)
     journal: tuple[dict[str, Any], ...] = ()
+    sync: Any = None  # a SyncStatus, once sync has run
 
     def document(self) -> dict[str, Any]:
         """The status as JSON has it."""
@@ -113,6 +114,7 @@ class Status:
             and {"who": holder.who, "heartbeat_s": round(holder.heartbeat_s, 1), "lives": holder.lives},
             "tables": [t.document() for t in self.tables],
             "positions": self.positions,
+            "sync": self.sync and self.sync.document(),
             "journal": list(self.journal),
         }
 
@@ -128,6 +130,8 @@ class Status:
         elif not self.finished_at:
             lines.append("nobody runs it now: the same command goes on from here")
         lines += [t.text() for t in self.tables]
+        if self.sync:
+            lines.append(self.sync.text())
         lines.append(f"positions captured: {', '.join(sorted(self.positions)) or 'none yet'}")
         return "\n".join([*lines, *(f"{e['at']} {e['event']} {json.dumps(e['detail'])}" for e in self.journal)])
 
@@ -168,6 +172,7 @@ def read_status(config: Config) -> Status:
                     "SELECT instance, position FROM migrate_meta.`position` WHERE migration = %s", [config.name]
                 )
             },
+            sync=_sync(config, session),
             journal=tuple(
                 {"at": _time(at), "operator": operator, "event": event, "detail": json.loads(detail)}
                 for at, operator, event, detail in journal[-_EVENTS:]
@@ -201,6 +206,20 @@ def _tables(config: Config, session: Session, journal: list[Row]) -> tuple[Table
         rate = recent / max(float(since), 1.0) if since is not None else 0.0
         found.append(TableStatus(target, facts["shards"], planned, chunks, chunks_in, rows, facts["rows"], rate))
     return tuple(found)
+
+
+def _sync(config: Config, session: Session) -> Any:
+    from migrate.sync.status import read_sync_status
+
+    try:
+        found = read_sync_status(config, session)
+    except ConnectionLost:
+        raise
+    except ServerError as error:
+        if error.number in _NOT_THERE:
+            return None
+        raise
+    return found if found.followers else None
 
 
 def _time(value: object) -> str | None:

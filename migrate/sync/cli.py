@@ -14,7 +14,7 @@ import click
 
 from migrate.command import emit, json_option, with_config
 from migrate.config import Config
-from migrate.errors import MISMATCH, ConfigError
+from migrate.errors import MISMATCH, ConfigError, MigrateError, ServerError
 from migrate.position import Position
 
 _SAY_S = 10
@@ -59,7 +59,7 @@ def _run(
     if until and until_caught_up:
         raise ConfigError("--until and --until-caught-up exclude each other")
     with metrics_server(config, metrics) as collector:
-        say = _teller()
+        say = _tell_as_json() if log_json else _teller()
 
         def watch(status: Any) -> None:
             collector.status = status
@@ -86,21 +86,31 @@ def _positions(config: Config, until: tuple[str, ...]) -> dict[str, Position] | 
         if name not in names:
             raise ConfigError(f"--until {text}: expected INSTANCE=POSITION with one of {', '.join(sorted(names))}")
         try:
-            found[name] = _position(where)
-        except ValueError as error:
+            found[name] = _position(config, name, where)
+        except (ValueError, MigrateError) as error:
+            if isinstance(error, ServerError):
+                raise
             raise ConfigError(f"--until {text}: {error}") from None
     if missing := names - set(found):
         raise ConfigError(f"--until: no position for {', '.join(sorted(missing))}: it would never end")
     return found
 
 
-def _position(text: str) -> Position:
-    """FILE:OFFSET or a GTID set as a position. ValueError says what is wrong."""
+def _position(config: Config, instance: str, text: str) -> Position:
+    """FILE:OFFSET or a GTID set of an instance as a position. ValueError says what is wrong."""
     if match := re.fullmatch(r"([^\s:]+\.\d+):(\d+)", text):
-        return {"file": match[1], "offset": match[2], "gtid_set": "", "server_uuid": ""}
+        from migrate.db import connect
+        from migrate.position import server_uuid
+
+        with connect(config.source(instance), patience_s=config.run.patience_s) as session:
+            uuid = server_uuid(session)
+        return {"file": match[1], "offset": match[2], "gtid_set": "", "server_uuid": uuid}
     from migrate.sync.gtid import parse_gtid_set
 
-    return {"file": "", "offset": "0", "gtid_set": str(parse_gtid_set(text)), "server_uuid": ""}
+    gtids = parse_gtid_set(text)
+    if not gtids:
+        raise ValueError("it is neither FILE:OFFSET nor a set of GTIDs")
+    return {"file": "", "offset": "0", "gtid_set": str(gtids), "server_uuid": ""}
 
 
 def _teller() -> Callable[[Any], None]:
@@ -118,9 +128,26 @@ def _teller() -> Callable[[Any], None]:
     return tell
 
 
+def _tell_as_json() -> Callable[[Any], None]:
+    said = 0.0
+
+    def tell(status: Any) -> None:
+        nonlocal said
+        if monotonic() - said >= _SAY_S:
+            said = monotonic()
+            logging.getLogger("migrate").info("status", extra={"status": status.document()})
+
+    return tell
+
+
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        told = {"at": self.formatTime(record), "level": record.levelname, "message": record.getMessage()}
+        told: dict[str, Any] = {
+            "at": self.formatTime(record),
+            "level": record.levelname,
+            "message": record.getMessage(),
+        }
+        told |= {"status": status} if (status := getattr(record, "status", None)) else {}
         return json.dumps(told, ensure_ascii=False)
 
 

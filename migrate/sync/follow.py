@@ -44,7 +44,7 @@ def follow(config: Config, instance: str, until: Position | None) -> Progress:
                 waited, pause = waited + pause, min(2 * pause, 10)
                 continue
             if reason in ("end", "stop"):
-                progress.state = "stopped"
+                progress.state = "stopped" if reason == "stop" else "ended"
                 return progress
             if reason == "pause":
                 progress.state, progress.reason = "paused", "by an operator; `migrate sync resume` goes on"

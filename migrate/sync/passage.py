@@ -11,7 +11,7 @@ from zlib import crc32
 from migrate.config import Config
 from migrate.copy.rowformat import RowRefused
 from migrate.db import connect, stop, wait
-from migrate.errors import ConnectionLost, Interrupted, ServerError, TryAgain
+from migrate.errors import ConnectionLost, Interrupted, NoGo, ServerError, TryAgain
 from migrate.faults import fault_point
 from migrate.model import Shard, Target
 from migrate.position import Position, capture, place, reached
@@ -21,7 +21,7 @@ from migrate.sync.batch import Batch, Doubt, Layout
 from migrate.sync.change import Change
 from migrate.sync.elsewhere import Elsewhere
 from migrate.sync.evolve import Apply, Hold
-from migrate.sync.marks import Marks
+from migrate.sync.marks import Mark, Marks
 from migrate.sync.monitor import Halt, Monitor, Progress
 from migrate.sync.resolution import Held
 from migrate.sync.router import ECHO, Router
@@ -83,6 +83,7 @@ class Passage:
             self._redo = ahead if ahead.seq > behind.seq else None
             self._redo_parts = [p for p, m in enumerate(marks) if m.seq < ahead.seq]
             self._inside = behind.inside
+            self._check_end(ahead)
             self._progress.position, self._progress.source_time = behind.position, behind.source_time
             self._stream = Stream(
                 self._config.source(self._instance), behind.position, self._router.wanted, server_id=self._server_id()
@@ -94,6 +95,14 @@ class Passage:
                 self._stream.close()
         finally:
             self._appliers.close()
+
+    def _check_end(self, mark: Mark) -> None:
+        """NoGo if what is applied goes beyond the end."""
+        end, at = self._end, mark.position
+        if end is None or self._marks.held is not None:
+            return
+        if (reached(at, end) and not reached(end, at)) or (mark.inside and reached(at, end)):
+            raise NoGo(f"{self._instance}: sync is beyond {_text(end)} already, at {_text(at)}")
 
     def _server_id(self) -> int:
         """One of its own for every migration, instance and table held; far above what people choose."""
@@ -276,7 +285,12 @@ class Passage:
 
     def _boundary(self) -> str | None:
         """Between two transactions: applies what is due, and listens. Gives a reason to leave the stream."""
-        batch = self._batch
+        batch, end = self._batch, self._end
+        if end is not None and self._marks.held is None and _beyond(self._stream.position(), end):
+            raise NoGo(
+                f"{self._instance}: no transaction ends at {_text(end)}; the one that is under way there ends at "
+                f"{_text(self._stream.position())}, and isn't applied"
+            )
         if self._redo is not None:
             if self._redo.inside or not reached(self._stream.position(), self._redo.position):
                 return None
@@ -416,3 +430,11 @@ class Passage:
             told.reason = f"the target took {seconds:.1f} s for a batch; the next are of {self._limit:,} changes"
         elif self._limit < _CHANGES and seconds < _SLOW_S / 4:
             self._limit = min(_CHANGES, self._limit * 2)
+
+
+def _beyond(position: Position, end: Position) -> bool:
+    return position["server_uuid"] == end["server_uuid"] and place(position) > place(end)
+
+
+def _text(position: Position) -> str:
+    return f"{position['file']}:{position['offset']}" if position["file"] else position["gtid_set"]

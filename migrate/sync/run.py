@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from time import monotonic, time
 from typing import Any
 
 from migrate.config import Config
 from migrate.db import stop
-from migrate.errors import Interrupted, NoGo, ServerError
+from migrate.errors import Interrupted, MigrateError, NoGo, ServerError
 from migrate.executor import workers
 from migrate.holder import owner
 from migrate.lease import lease
@@ -89,6 +90,8 @@ def sync(
         running = {name: pool.submit(follow, config, name, (until or {}).get(name)) for name in names}
         reason = _oversee(config, running, until_caught_up, started, watch)
         done = {name: future.result() for name, future in running.items()}
+    if all(p.state == "ended" for p in done.values()):
+        reason = "at the position"
     return SyncReport(reason, monotonic() - begun, done, read_sync_status(config))
 
 
@@ -135,9 +138,15 @@ def _oversee(
         done, rest = wait(futures, timeout=_LOOK_S, return_when=FIRST_EXCEPTION)
         failed = next((f for f in done if f.exception() is not None), None)
         if failed is not None:
-            failed.result()
+            try:
+                failed.result()
+            except BrokenProcessPool:
+                raise MigrateError(
+                    "a follower was killed, by hand or for lack of memory; what it applied stays, and the same command "
+                    "goes on from there"
+                ) from None
         if not rest:
-            return reason if ending else "at the position" if not until_caught_up else reason
+            return reason
         if stop.is_set():
             raise Interrupted("stopped on request; what was applied stays, the same command goes on from there")
         try:

@@ -28,7 +28,7 @@ class FollowerStatus:
 
     @property
     def running(self) -> bool:
-        return self.age_s < _FRESH_S and self.told["state"] not in ("stopped",)
+        return self.age_s < _FRESH_S and self.told["state"] not in ("stopped", "ended")
 
     @property
     def lag_s(self) -> float | None:

@@ -21,6 +21,8 @@ from migrate.errors import MISMATCH
         "sync": "migrate.sync.cli",
         "double-write": "migrate.doublewrite.cli",
         "reverse": "migrate.doublewrite.cli",
+        "cutover": "migrate.cutover.cli",
+        "rollback": "migrate.cutover.cli",
     },
 )
 @click.version_option(package_name="ledger-migrate")

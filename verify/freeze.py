@@ -42,6 +42,11 @@ class Freeze:
             self._readers.__exit__(type(error))
             raise
 
+    def text(self) -> str:
+        """What was prepared, in words."""
+        shards = sum(len(pair.merged.shards) for pair in self._pairs)
+        return f"{len(self._pairs)} tables of {shards} shards are known on both sides"
+
     def ahead(self, changed: Changed) -> Result:
         """Before the freeze, while both sides are written: counts, control totals, accounts and invariants of
         everything, and the rows of those keys."""

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from migrate.cutover.drain import drain_outbox
-from migrate.cutover.fences import fence_of
-from migrate.cutover.journal import Direction
-from migrate.cutover.machine import Machine, Outcome
-from migrate.cutover.reverse import end_reverse
+from collections.abc import Sequence
+
+from migrate.config import Config
+from migrate.cutover.changed import Changed, Keys, how_many, merged
+from migrate.cutover.drain import drain_reverse
+from migrate.cutover.fences import fences_of
+from migrate.cutover.journal import Direction, Run
+from migrate.cutover.machine import SHARE_OF_FREEZE, Machine, Step
+from migrate.cutover.readiness import Check, Verifier, ready_to_roll_back
+from migrate.cutover.resume import sync_goes_on_at
+from migrate.cutover.reverse import end_process, reverse_process, start_reverse
 from migrate.doublewrite import fence as epochs
-from migrate.doublewrite import phases
 from migrate.errors import NoGo
-from migrate.faults import fault_point
+from migrate.position import Position
 from migrate.source import capture_positions
+
+_PASSES = 5  # over rows that are written while they are compared
 
 
 class Back(Machine):
@@ -19,58 +26,154 @@ class Back(Machine):
 
     direction: Direction = "rollback"
 
-    def go(self) -> Outcome:
-        """Makes the shards primary again, with all that was written on the target since."""
-        self.run = self.meta(lambda j: j.begin("rollback"))
-        try:
-            self.step("readiness", self._ready_to_go_back)
-            self.freeze(self._fence_target)
-            self.step("proof", self._proof_of_target)
-            self.step("drain", lambda: drain_outbox(self.config, "target", self.left()))
-            self.step("verify", self._verified_back, only_reads=True)
-            self.keep(hooked=True)
-            self.step("hooks", lambda: self.hook("back"))
-            self.left()
-            self.keep(switched=True)
-        except BaseException as error:
-            return self.undone(error)
-        return self.finish()
+    def __init__(self, config: Config, verifier: Verifier):
+        super().__init__(config, verifier)
+        self.kept = {"double": self.phase is not None, "forward": self.phase.forward if self.phase else "sync"}
+        self.cutover: Run | None = self.meta(lambda j: j.last("cutover"))
+        self._changed: Changed | None = None
+        self._left: Keys = {}
+        self._final: dict[str, Position] = {}
 
-    def _ready_to_go_back(self) -> str:
-        phase = phases.read(self.config)
-        if phase.epoch.primary != "target":
-            raise NoGo(f"the target isn't primary ({phase.epoch}): there is nothing to roll back")
-        capture_positions(self.config)
-        return f"{phase.epoch}; every instance answers"
+    def checks(self) -> list[Check]:
+        return ready_to_roll_back(self.config, self.phase)
 
-    def _fence_target(self, within_s: float) -> str:
-        found = epochs.fence(self.config, "target", within_s=max(1.0, within_s))
-        return f"epoch {found[0].epoch}"
+    def before(self) -> Sequence[Step]:
+        return [
+            Step("readiness", "check that all is ready; nothing is changed", self._ready),
+            Step("reverse", "start `migrate reverse` if it doesn't run", self._reverse_runs),
+            Step("ahead", "compare the rows written since the last clean verification, live, until only those that are "
+                 "being written may differ", self._ahead),
+        ]  # fmt: skip
 
-    def _proof_of_target(self) -> str:
-        found = epochs.proof(self.config, "target")
+    def frozen(self) -> Sequence[Step]:
+        everything = self.config.cutover.digests == "all"
+        steps = [
+            Step("fence", "raise the epoch in migrate_outbox.epoch on the target, waiting for the library's open "
+                 "transactions: it refuses writes from then on", self._fence),
+            Step("proof", "look at every epoch row of the target", self._prove),
+            Step("drain", "wait until `migrate reverse` has emptied the target's outbox; take the shards' positions",
+                 self._drain, patient=True),
+            Step("verify", "verify everything, digests of 64 bits" if everything else
+                 "verify counts and control totals of everything, and the rows written since the step `ahead`",
+                 self._verify, patient=True),
+        ]  # fmt: skip
+        if self.config.cutover.hooks.back:
+            steps.append(Step("hooks", f"run the hook {self.config.cutover.hooks.back}", self._hook_back))
+        return steps
+
+    def after(self) -> Sequence[Step]:
+        steps = [
+            Step(f"lift-{fence.name}", f"lift the {fence.name} of the cutover", self._lift_shards)
+            for fence in fences_of(self.config, double=True)[1:]
+        ]
+        if self.kept["forward"] != "outbox":
+            steps.append(Step("position", "let the next `migrate sync` go on from where the shards stand now",
+                              self._move_sync))  # fmt: skip
+        phase = "shadow" if self.kept["forward"] == "outbox" else "off"
+        steps += [
+            Step("switch", f"open the shards: phase {phase}, the epoch rows of the target for good, then those of the "
+                 "shards", lambda: self.switch(phase, "source")),
+            Step("reverse-end", "end `migrate reverse`", self._end_reverse),
+        ]  # fmt: skip
+        return steps
+
+    def backwards(self) -> Sequence[Step]:
+        if self._fenced is None:
+            return []
+        steps = [Step("lift-fence", "lift the fence of the target", self._lift)]
+        if self.kept.get("hooked"):
+            steps.append(Step("hooks-again", "point the application at the target again", lambda: self.hook("switch")))
+        return steps
+
+    def done(self) -> str:
+        if self.kept["forward"] == "outbox":
+            return "the shards are primary, the double write goes on in phase shadow"
+        return "the shards are primary; start `migrate sync`: it goes on from here"
+
+    # -- before the freeze --------------------------------------------------------------------------------------------
+
+    def _ready(self) -> str:
+        checks = self.checks()
+        text = "\n".join(c.text() for c in checks)
+        if not all(c.ok for c in checks):
+            raise NoGo(f"not ready:\n{text}")
+        return text
+
+    def _reverse_runs(self) -> str:
+        if self.cutover is not None and (process := reverse_process(self.cutover.kept)):
+            return f"process {process.pid} runs"
+        return start_reverse(self.config, self.keep)
+
+    def _ahead(self) -> str:
+        said = self.verifier.prepare()
+        clean = self.verifier.last_clean()
+        if clean is None:
+            raise NoGo("no clean `verify all` is in the evidence; set cutover.digests = 'all'")
+        self._changed = Changed(self.config, clean.positions)
+        counts = []
+        for _ in range(_PASSES):
+            # what reverse writes on the shards is in their binlogs
+            keys = merged([self._left, self._changed.read_to(capture_positions(self.config))])
+            counts.append(how_many(keys))
+            self._left = self.verifier.differing(self.verifier.rows_ahead(keys), keys) if counts[-1] else {}
+            if how_many(self._left) * 10 > counts[0] or counts[-1] < 1000:
+                break
+        return (
+            f"{said}\n{counts[0]:,} rows were written since run {clean.run}; {how_many(self._left):,} are to be "
+            "compared again in the freeze"
+        )
+
+    # -- in it --------------------------------------------------------------------------------------------------------
+
+    def _fence(self) -> str:
+        found = epochs.fence(self.brisk, "target", within_s=max(1.0, self.left() * SHARE_OF_FREEZE))
+        self.keep(epoch=found[0].epoch)
+        return f"epoch {found[0].epoch}; waited {found[0].waited_s:.3f} s for open transactions"
+
+    def _prove(self) -> str:
+        found = epochs.proof(self.brisk, "target", since=0)
         older = [o for p in found for o in p.older]
-        return f"fenced; {len(older)} other transactions are open on the target" if older else "fenced"
+        return f"fenced; {len(older)} transactions of others are open on the target" if older else "fenced"
 
-    def _verified_back(self) -> str:
+    def _drain(self) -> str:
+        said = drain_reverse(self.brisk, self.left())
+        self._final = capture_positions(self.brisk)
+        return said
+
+    def _verify(self) -> str:
         if self.config.cutover.digests == "all":
-            return self.proven(self.verifier.everything())
-        return self.proven(self.verifier.money())
+            text = self.proven(self.verifier.everything())
+        else:
+            assert self._changed is not None
+            keys = merged([self._left, self._changed.read_to(self._final)])
+            text = f"{how_many(keys):,} rows to compare\n{self.proven(self.verifier.frozen(keys))}"
+        drain_reverse(self.brisk, self.left())  # nothing came meanwhile
+        self.keep(positions=capture_positions(self.brisk))
+        return text
 
-    def finish(self) -> Outcome:
-        self.deadline = None
-        fault_point("switch_decided")
-        self.step("lift-shards", self._lift_shards)
-        self.step("switch", lambda: self.switch("off", "source"))
-        self.meta(lambda j: j.mark(self.run, "opened_at"))
-        end_reverse(self.config)
-        return self.ended(True, "the shards are primary; start `migrate sync` again, it goes on from where it ended")
+    def _hook_back(self) -> str:
+        self.keep(hooked=True)
+        return self.hook("back")
+
+    # -- after the decision -------------------------------------------------------------------------------------------
 
     def _lift_shards(self) -> str:
-        """The fence of the cutover that is rolled back, where it isn't the epoch (which the switch changes)."""
-        if self.config.cutover.fence == "epoch":
-            return "by the epoch, next"
-        done = self.meta(lambda j: j.newest("cutover"))
-        if done is None:
-            return "there was none"
-        return fence_of(self.config).lift(self.config, done.number, done.kept)
+        if self.cutover is None:
+            return "there was no cutover"
+        said = [
+            fence.lift(self.config, self.cutover.number, self.cutover.kept, target_away=False)
+            for fence in fences_of(self.config, double=True)[1:]
+        ]
+        return "; ".join(said)
+
+    def _move_sync(self) -> str:
+        return sync_goes_on_at(self.config, self.kept["positions"], self.tables)
+
+    def _end_reverse(self) -> str:
+        runs = [self.kept, self.cutover.kept if self.cutover else {}]
+        return "ended" if any([end_process(kept) for kept in runs]) else "it doesn't run on this machine"
+
+    # -- back again ---------------------------------------------------------------------------------------------------
+
+    def _lift(self) -> str:
+        return f"lifted: {epochs.lift(self.brisk, of=self.kept.get('epoch')).epoch}"

@@ -3,43 +3,75 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from zlib import crc32
 
 from migrate.config import Config
 from migrate.errors import NoGo
-from migrate.model import Shard
-from migrate.position import Position, reached
-from migrate.sync.batch import Doubt, Layout
+from migrate.model import Key, Shard
+from migrate.position import Position, place, reached
+from migrate.sync.batch import Doubt, Image, Layout
 from migrate.sync.router import Router
-from migrate.sync.stream import COMMIT, HEARTBEAT, IDLE, ROWS, UPDATE, Stream
+from migrate.sync.stream import COMMIT, HEARTBEAT, IDLE, ROWS, UPDATE, Item, Stream
 
-_MOST = 5_000_000  # keys; a verification is cheaper then
+Keys = Mapping[str, Mapping[Shard, Collection[Key]]]  # by target and shard, as SQL literals of the merged table
+
+_MOST = 5_000_000  # keys; a verification of everything is cheaper then
 
 
 class Changed:
-    """The keys of the rows of one instance that were written since `since`, as SQL literals of the merged table, by
-    target and shard. It can be read on further, so that little is left to read in the freeze."""
+    """The keys of the rows of all instances that were written since positions. It reads on from where it is, so that
+    little is left to read in the freeze."""
+
+    def __init__(self, config: Config, since: Mapping[str, Position]):
+        self._readers = [_Reader(config, name, position) for name, position in since.items()]
+
+    def read_to(self, goals: Mapping[str, Position]) -> Keys:
+        """The keys written between where it is and these positions. NoGo, with what to do, if a binlog can't tell them,
+        or there are too many."""
+        with ThreadPoolExecutor(len(self._readers)) as pool:
+            found = list(pool.map(lambda reader: reader.read_to(goals[reader.instance]), self._readers))
+        return merged(found)
+
+
+def merged(many: Iterable[Keys]) -> Keys:
+    """All those keys together."""
+    every: dict[str, dict[Shard, set[Key]]] = defaultdict(lambda: defaultdict(set))
+    for keys in many:
+        for target, shards in keys.items():
+            for shard, some in shards.items():
+                every[target][shard].update(some)
+    return every
+
+
+def how_many(keys: Keys) -> int:
+    return sum(len(some) for shards in keys.values() for some in shards.values())
+
+
+class _Reader:
+    """One instance."""
 
     def __init__(self, config: Config, instance: str, since: Position):
         self._config, self.instance, self._at = config, instance, since
-        self.keys: dict[str, dict[Shard, set[str]]] = defaultdict(lambda: defaultdict(set))
-        self._count = 0
+        self._router: Router | None = None
 
-    def read_to(self, goal: Position) -> None:
-        """Reads the binlog up to that position. NoGo if rows of more keys were written than can be kept."""
+    def read_to(self, goal: Position) -> Keys:
+        keys: dict[str, dict[Shard, set[Key]]] = defaultdict(lambda: defaultdict(set))
         if reached(self._at, goal):
-            return
-        router = Router(self._config, self.instance)
+            return keys
+        self._router = self._router or Router(self._config, self.instance)
         number = 0x6000_0000 | crc32(f"{self._config.name}/{self.instance}/changed".encode()) & 0x0FFF_FFFF
-        with Stream(self._config.source(self.instance), self._at, router.wanted, server_id=number) as stream:
+        with Stream(self._config.source(self.instance), self._at, self._router.wanted, server_id=number) as stream:
             for item in stream:
                 if item[0] == ROWS:
-                    self._take(router, item)
-                elif item[0] in (COMMIT, IDLE, HEARTBEAT) and reached(stream.position(), goal):
+                    self._take(self._router, item, keys)
+                elif item[0] in (COMMIT, IDLE, HEARTBEAT) and _there(stream, item, goal):
                     break
-            self._at = stream.position()
+        self._at = goal
+        return keys
 
-    def _take(self, router: Router, item: tuple) -> None:  # type: ignore[type-arg]
+    def _take(self, router: Router, item: Item, keys: dict[str, dict[Shard, set[Key]]]) -> None:
         _, operation, table_map, data, start, end, _, _ = item
         layout: Layout | None = table_map.decoder
         if layout is None:
@@ -49,18 +81,25 @@ class Changed:
                 raise NoGo(f"{doubt}; set cutover.digests = 'all', or verify again") from None
             if layout is None:
                 return
-        kept = self.keys[str(layout.target)][layout.shard]
-        literal = layout.decoder.key_literal
-        before = len(kept)
+        decoder, places = layout.decoder, [(p,) for p in layout.places]
+        kept = keys[str(layout.target)][layout.shard]
+
+        images: Iterable[Image]
         if operation == UPDATE:
-            for old, new in layout.decoder.pairs(data, start, end):
-                kept.add(literal(old))
-                kept.add(literal(new))
+            images = (image for pair in decoder.pairs(data, start, end) for image in pair)
         else:
-            kept.update(map(literal, layout.decoder.images(data, start, end)))
-        self._count += len(kept) - before
-        if self._count > _MOST:
+            images = decoder.images(data, start, end)
+        kept.update(tuple(decoder.literals(image, p) for p in places) for image in images)
+        if len(kept) > _MOST:
             raise NoGo(
-                f"more than {_MOST:,} rows of {self.instance} were written since the last clean verification: verify "
-                "again shortly before the cutover"
+                f"more than {_MOST:,} rows of {layout.shard} were written since the last clean verification: run "
+                "`verify all` again shortly before"
             )
+
+
+def _there(stream: Stream, item: Item, goal: Position) -> bool:
+    if reached(stream.position(), goal):
+        return True
+    # the server says that it has nothing more, in a newer file maybe
+    said = item[0] == HEARTBEAT and item[1]
+    return bool(said) and place({"file": item[1], "offset": str(item[2])}) >= place(goal)

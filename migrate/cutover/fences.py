@@ -1,63 +1,90 @@
-"""Ways to refuse the application's writes on the shards: raised, proven, lifted. Each is safe to repeat."""
+"""Ways to refuse the application's writes on the shards: raised, and lifted. Each is safe to repeat."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from migrate.config import Config, Endpoint
 from migrate.cutover.hooks import run_hook
-from migrate.db import Session, connect, wait
+from migrate.db import Session
 from migrate.doublewrite import fence as epochs
-from migrate.errors import NoGo, ServerError
-from migrate.position import Position, capture
+from migrate.errors import ServerError
+from migrate.preflight.privileges import read_grants
+from migrate.preflight.server import look
 from migrate.source import on_every_instance
 
 Keep = Callable[..., None]  # records facts that lifting will need, before they are needed
-
-_OLDER = (
-    "SELECT trx_mysql_thread_id, TIMESTAMPDIFF(SECOND, trx_started, NOW()) FROM information_schema.INNODB_TRX "
-    "WHERE trx_rows_modified > 0 AND trx_mysql_thread_id <> CONNECTION_ID()"
-)
+Problem = tuple[str, str]  # what is wrong, and what to do about it
 
 
 class Fence(Protocol):
     """A way to refuse writes on the shards."""
 
-    def describe(self) -> str:
+    name: str
+
+    def describe(self, config: Config) -> str:
         """What will be done, for a dry run."""
+
+    def problems(self, config: Config) -> Iterator[Problem]:
+        """Why it could not be put up, or lifted."""
 
     def put_up(self, config: Config, run: int, keep: Keep, within_s: float) -> str:
         """Refuses writes from here on; says how. NoGo if it can't."""
 
-    def lift(self, config: Config, run: int, kept: dict[str, Any]) -> str:
+    def lift(self, config: Config, run: int, kept: dict[str, Any], *, target_away: bool) -> str:
         """Lets them go on as before."""
 
 
 class EpochFence:
     """The library's: an epoch that every transaction of it reads under a lock, changed under an exclusive one."""
 
-    def describe(self) -> str:
-        return "raise the epoch on every instance: the library refuses writes from then on"
+    name = "fence"
+
+    def describe(self, config: Config) -> str:
+        return (
+            "raise the epoch in migrate_outbox.epoch on every instance, waiting for the library's open transactions: it"
+            " refuses writes from then on"
+        )
+
+    def problems(self, config: Config) -> Iterator[Problem]:
+        yield from ()
 
     def put_up(self, config: Config, run: int, keep: Keep, within_s: float) -> str:
         found = epochs.fence(config, "source", within_s=max(1.0, within_s))
+        keep(epoch=found[0].epoch)
         return f"epoch {found[0].epoch}; waited {max(p.waited_s for p in found):.3f} s for open transactions"
 
-    def lift(self, config: Config, run: int, kept: dict[str, Any]) -> str:
-        return f"lifted: {epochs.lift(config).epoch}"
+    def lift(self, config: Config, run: int, kept: dict[str, Any], *, target_away: bool) -> str:
+        if target_away:
+            opened = epochs.reopen_sources(config)
+            return f"opened without the target: {', '.join(opened) or 'nothing was closed'}"
+        return f"lifted: {epochs.lift(config, of=kept.get('epoch')).epoch}"
 
 
 class ReadOnlyFence:
     """read_only on every instance: accounts without SUPER (or CONNECTION_ADMIN) can't write; ours can, for the way
     back. Not super_read_only, which would refuse that too."""
 
-    def describe(self) -> str:
-        return "SET GLOBAL read_only = ON on every instance, then end transactions that had written before"
+    name = "fence-read-only"
+
+    def describe(self, config: Config) -> str:
+        return "SET GLOBAL read_only = ON on every instance; our account must be exempt from it, and others must not be"
+
+    def problems(self, config: Config) -> Iterator[Problem]:
+        yield from _lacking(
+            config, {"SUPER"}, {"SYSTEM_VARIABLES_ADMIN", "CONNECTION_ADMIN"}, "set read_only and go on writing"
+        )
+        for name, value in on_every_instance(config, lambda s, _: _variable(s, "super_read_only")).items():
+            if value == "ON":
+                yield (
+                    f"{name}: super_read_only is ON, so that nobody can write there",
+                    "SET GLOBAL super_read_only = OFF",
+                )
 
     def put_up(self, config: Config, run: int, keep: Keep, within_s: float) -> str:
-        before = on_every_instance(config, lambda s, _: str(s.query("SHOW GLOBAL VARIABLES LIKE 'read_only'")[0][1]))
+        before = on_every_instance(config, lambda s, _: _variable(s, "read_only"))
         keep(read_only=before)
 
         def close(session: Session, _: Endpoint) -> None:
@@ -67,11 +94,11 @@ class ReadOnlyFence:
         on_every_instance(config, close)
         return "read_only is ON on " + ", ".join(sorted(before))
 
-    def lift(self, config: Config, run: int, kept: dict[str, Any]) -> str:
+    def lift(self, config: Config, run: int, kept: dict[str, Any], *, target_away: bool) -> str:
         before = kept.get("read_only", {})
 
         def open_again(session: Session, endpoint: Endpoint) -> None:
-            if before.get(endpoint.name, "OFF") != "ON":
+            if before.get(endpoint.name) == "OFF":
                 session.execute("SET GLOBAL read_only = OFF")
 
         on_every_instance(config, open_again)
@@ -81,8 +108,25 @@ class ReadOnlyFence:
 class RevokeFence:
     """Takes every right from the application's accounts, whose grants are kept, and ends their connections."""
 
-    def describe(self) -> str:
-        return "REVOKE ALL from the accounts in cutover.accounts on every instance, and end their connections"
+    name = "fence-revoke"
+
+    def describe(self, config: Config) -> str:
+        return (
+            f"on every instance REVOKE ALL PRIVILEGES, GRANT OPTION from {', '.join(config.cutover.accounts)}, whose "
+            "grants are kept, and end their connections"
+        )
+
+    def problems(self, config: Config) -> Iterator[Problem]:
+        yield from _lacking(config, {"SUPER"}, {"CONNECTION_ADMIN"}, "end connections of others")
+        for name, own in on_every_instance(config, lambda s, _: _grants(s, None)).items():
+            if not any(" WITH GRANT OPTION" in line for line in own):
+                yield f"{name}: our account can't give rights back", "GRANT ALL ON *.* TO it WITH GRANT OPTION"
+        for name, missing in on_every_instance(config, lambda s, _: _missing(s, config.cutover.accounts)).items():
+            if missing:
+                yield (
+                    f"{name} has no account {', '.join(missing)}",
+                    "name the accounts of the application in cutover.accounts",
+                )
 
     def put_up(self, config: Config, run: int, keep: Keep, within_s: float) -> str:
         keep(grants=on_every_instance(config, lambda s, _: {a: _grants(s, a) for a in config.cutover.accounts}))
@@ -92,12 +136,12 @@ class RevokeFence:
                 session.execute(f"REVOKE ALL PRIVILEGES, GRANT OPTION FROM {_account(account)}")
             users = {a.partition("@")[0] for a in config.cutover.accounts}
             found = session.query("SELECT ID FROM information_schema.PROCESSLIST WHERE USER IN %s", [sorted(users)])
-            return sum(_kill(session, number) for (number,) in found)
+            return sum(kill(session, number) for (number,) in found)
 
         ended = on_every_instance(config, close)
         return f"{', '.join(config.cutover.accounts)} have no rights; {sum(ended.values())} connections ended"
 
-    def lift(self, config: Config, run: int, kept: dict[str, Any]) -> str:
+    def lift(self, config: Config, run: int, kept: dict[str, Any], *, target_away: bool) -> str:
         grants = kept.get("grants", {})
 
         def give_back(session: Session, endpoint: Endpoint) -> None:
@@ -112,88 +156,59 @@ class RevokeFence:
 class HookFence:
     """The operator's executables."""
 
-    def describe(self) -> str:
-        return "run the hook cutover.hooks.fence"
+    name = "fence-hook"
+
+    def describe(self, config: Config) -> str:
+        return f"run the hook {config.cutover.hooks.fence}, for {config.cutover.hooks.timeout_s:g} s at most"
+
+    def problems(self, config: Config) -> Iterator[Problem]:
+        yield from ()
 
     def put_up(self, config: Config, run: int, keep: Keep, within_s: float) -> str:
-        assert config.cutover.hooks.fence is not None
-        limit = min(within_s, config.cutover.hooks.timeout_s)
-        return run_hook(config, "fence", config.cutover.hooks.fence, direction="cutover", run=run, limit_s=limit)
+        hooks = config.cutover.hooks
+        assert hooks.fence is not None
+        limit = min(within_s, hooks.timeout_s)
+        return run_hook(config, "fence", hooks.fence, direction="cutover", run=run, limit_s=limit)
 
-    def lift(self, config: Config, run: int, kept: dict[str, Any]) -> str:
-        assert config.cutover.hooks.lift is not None
-        return run_hook(
-            config,
-            "lift",
-            config.cutover.hooks.lift,
-            direction="cutover",
-            run=run,
-            limit_s=config.cutover.hooks.timeout_s,
-        )
+    def lift(self, config: Config, run: int, kept: dict[str, Any], *, target_away: bool) -> str:
+        hooks = config.cutover.hooks
+        assert hooks.lift is not None
+        return run_hook(config, "lift", hooks.lift, direction="cutover", run=run, limit_s=hooks.timeout_s)
 
 
-def fence_of(config: Config) -> Fence:
-    """The fence that the config names."""
-    kinds: dict[str, type] = {
-        "epoch": EpochFence, "read-only": ReadOnlyFence, "revoke": RevokeFence, "hook": HookFence,
-    }  # fmt: skip
-    fence: Fence = kinds[config.cutover.fence]()
-    return fence
+def fences_of(config: Config, *, double: bool) -> list[Fence]:
+    """The fences that are put up, in this order, and lifted in the other. Where the double write is installed the epoch
+    is one of them: it is what keeps the other side closed to the library until the switch."""
+    kinds: dict[str, type] = {"read-only": ReadOnlyFence, "revoke": RevokeFence, "hook": HookFence}
+    found: list[Fence] = [EpochFence()] if double else []
+    if config.cutover.fence in kinds:
+        found.append(kinds[config.cutover.fence]())
+    return found
 
 
-def prove(config: Config, within_s: float, *, still_s: float = 0.2) -> dict[str, Position]:
-    """The final position of every instance: none moves, and no transaction that wrote before is open any more.
-
-    Who is still writing is waited for up to half of `within_s`, then ended; NoGo if that doesn't help.
-    """
-    waited = 0.0
-    while open_ones := _open_writers(config):
-        if waited > within_s / 2:
-            _end_writers(config, open_ones)
-        if waited > within_s:
-            named = "; ".join(f"{name}: connection {', '.join(map(str, ids))}" for name, ids in open_ones.items())
-            raise NoGo(f"the fence doesn't hold: transactions that wrote before are still open ({named})")
-        wait(0.05)
-        waited += 0.05
-    before = _positions(config)
-    wait(still_s)
-    after = _positions(config)
-    for name, position in after.items():
-        if position != before[name]:
-            raise NoGo(
-                f"the fence doesn't hold: {name} was written after it, from {before[name]['file']}:"
-                f"{before[name]['offset']} to {position['file']}:{position['offset']}; find out who writes (a job, an "
-                "account with SUPER) before the next try"
-            )
-    return after
-
-
-def _positions(config: Config) -> dict[str, Position]:
-    return on_every_instance(config, lambda session, endpoint: capture(session, endpoint.name))
-
-
-def _open_writers(config: Config) -> dict[str, list[int]]:
-    def look(session: Session, _: Endpoint) -> list[int]:
-        return [int(number) for number, _ in session.query(_OLDER)]
-
-    return {name: ids for name, ids in on_every_instance(config, look).items() if ids}
-
-
-def _end_writers(config: Config, found: dict[str, list[int]]) -> None:
-    for name, ids in found.items():
-        with connect(config.source(name), patience_s=config.run.patience_s) as session:
-            for number in ids:
-                _kill(session, number)
-
-
-def _kill(session: Session, number: int) -> bool:
+def kill(session: Session, number: int) -> bool:
+    """Ends a connection; False if it is gone already."""
     try:
         session.execute(f"KILL {int(number)}")
     except ServerError as error:
-        if error.number != 1094:  # it is gone already
+        if error.number != 1094:
             raise
         return False
     return True
+
+
+def _lacking(config: Config, any_of: set[str], or_all_of: set[str], for_what: str) -> Iterator[Problem]:
+    for name, has in on_every_instance(config, lambda s, e: read_grants(look(e.name, s))["*"]).items():
+        if not (any_of & has or or_all_of <= has or has & {"ALL", "ALL PRIVILEGES"}):
+            yield (
+                f"{name}: our account may not {for_what}",
+                f"GRANT {', '.join(sorted(any_of))} ON *.* TO it (from MySQL 8: {', '.join(sorted(or_all_of))})",
+            )
+
+
+def _variable(session: Session, name: str) -> str:
+    rows = session.query("SHOW GLOBAL VARIABLES LIKE %s", [name])
+    return str(rows[0][1]) if rows else "OFF"
 
 
 def _account(text: str) -> str:
@@ -201,7 +216,20 @@ def _account(text: str) -> str:
     return "'" + user.replace("'", "''") + "'@'" + (host or "%").replace("'", "''") + "'"
 
 
-def _grants(session: Session, account: str) -> list[str]:
-    """The account's grants, to be given again as they are; without its password, which MySQL 5.6 writes there."""
-    rows = session.query(f"SHOW GRANTS FOR {_account(account)}")
+def _missing(session: Session, accounts: Sequence[str]) -> list[str]:
+    def there(account: str) -> bool:
+        try:
+            return bool(_grants(session, account))
+        except ServerError as error:
+            if error.number != 1141:  # no such grant
+                raise
+            return False
+
+    return [account for account in accounts if not there(account)]
+
+
+def _grants(session: Session, account: str | None) -> list[str]:
+    """The account's grants, to be given again as they are; without its password, which MySQL 5.6 writes there. Ours if
+    none is named."""
+    rows = session.query(f"SHOW GRANTS FOR {_account(account) if account else 'CURRENT_USER()'}")
     return [re.sub(r" IDENTIFIED BY PASSWORD (<secret>|'[^']*')", "", str(row[0])) for row in rows]

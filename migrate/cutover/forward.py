@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 
 from migrate.config import Config
-from migrate.cutover.changed import Changed
-from migrate.cutover.drain import drain_binlogs, drain_outbox
-from migrate.cutover.fences import fence_of, prove
+from migrate.cutover.changed import Changed, how_many
+from migrate.cutover.drain import deliver, drain_binlogs
+from migrate.cutover.fences import Fence, fences_of
 from migrate.cutover.journal import Direction
-from migrate.cutover.machine import SHARE_OF_FREEZE, Machine, Outcome
-from migrate.cutover.readiness import Verifier, readiness
-from migrate.cutover.reverse import start_reverse
-from migrate.cutover.sequences import raise_counters
+from migrate.cutover.machine import SHARE_OF_FREEZE, Machine, Step
+from migrate.cutover.proof import final_positions, nobody_wrote
+from migrate.cutover.readiness import Check, Verifier, ready_to_cut_over
+from migrate.cutover.reverse import end_process, start_reverse
+from migrate.cutover.sequences import raise_counters, read_counters
 from migrate.cutover.smoke import smoke
 from migrate.db import connect
-from migrate.doublewrite import phases
+from migrate.doublewrite.router import Router
 from migrate.errors import NoGo
-from migrate.faults import fault_point
-from migrate.model import Shard
 from migrate.position import Position
 from migrate.source import capture_positions
 from migrate.state import State
@@ -31,95 +29,173 @@ class Forward(Machine):
 
     direction: Direction = "cutover"
 
-    def __init__(self, config: Config, verifier: Verifier):
+    def __init__(self, config: Config, verifier: Verifier, *, way_back: bool = True):
         super().__init__(config, verifier)
-        self._changed: list[Changed] = []
+        self.kept = {"way_back": way_back and self.phase is not None, "double": self.phase is not None}
+        self.way_back = way_back
+        self._router: Router | None = None
+        self._changed: Changed | None = None
+        self._final: dict[str, Position] = {}
 
-    def go(self, *, way_back: bool) -> Outcome:
-        """Makes the target primary. Nothing has changed if it is a no-go."""
-        double = self.installed()
-        self.run = self.meta(lambda j: j.begin("cutover"))
-        self.keep(way_back=way_back, double=double)
-        try:
-            self.step("readiness", lambda: self._ready(way_back))
-            if (
-                way_back
-            ):  # before the freeze: it takes a while to start, and has nothing to do until the target is opened
-                self.step("reverse", lambda: start_reverse(self.config, self.keep))
-            self.freeze(lambda left: fence_of(self.config).put_up(self.config, self.run, self.keep, left))
-            final: dict[str, Position] = {}
-            self.step("proof", lambda: self._final(final))
-            self.step("drain", lambda: self._drained(final))
-            self.step("verify", lambda: self._verified(final), only_reads=True)
-            self.step("sequences", self._counters)
-            self.step("smoke", self._smoke)
-            self.keep(hooked=True)
-            self.step("hooks", lambda: self.hook("switch"))
-            self.left()
-            # From here on there is only forward.
-            self.keep(switched=True)
-        except BaseException as error:
-            return self.undone(error)
-        return self.finish()
+    def checks(self) -> list[Check]:
+        return ready_to_cut_over(self.config, self.verifier, self.phase, way_back=self.way_back)
 
-    def _ready(self, way_back: bool) -> str:
-        checks = readiness(self.config, self.verifier, way_back=way_back)
+    @property
+    def _delivers(self) -> bool:
+        return self.phase is not None and self.phase.delivers
+
+    @property
+    def _fences(self) -> list[Fence]:
+        return fences_of(self.config, double=bool(self.kept.get("double")))
+
+    def before(self) -> Sequence[Step]:
+        rows = "everything" if self.config.cutover.digests == "all" else "what was written since the last clean one"
+        steps = [
+            Step("readiness", "check that all is ready; nothing is changed", self._ready),
+            Step("ahead", f"verify, live at an exact cut: counts, control totals, accounts, invariants, and "
+                 f"the rows of {rows}", self._ahead),
+        ]  # fmt: skip
+        if self.kept["way_back"]:
+            steps.append(
+                Step("reverse", "start `migrate reverse` as a process of its own, which idles until the target writes",
+                     lambda: start_reverse(self.config, self.keep))
+            )  # fmt: skip
+        return steps
+
+    def frozen(self) -> Sequence[Step]:
+        everything = self.config.cutover.digests == "all"
+        steps = [Step(f.name, f.describe(self.config), self._putter(f)) for f in self._fences]
+        steps += [
+            Step("proof", "lock every shard for a moment: no transaction that began before is open; those that don't "
+                 "end are ended; take the final positions", self._prove),
+            Step("drain", "wait until the outboxes are empty" if self._delivers else
+                 "wait until sync has applied the final positions", self._drain, patient=True),
+            Step("verify", "verify everything, digests of 64 bits" if everything else
+                 "verify counts and control totals of everything, and the rows written since the step `ahead`",
+                 self._verify, patient=True),
+            Step("sequences", "ALTER TABLE .. AUTO_INCREMENT on the target, above every number that a shard gave out",
+                 self._raise_counters),
+            Step("smoke", "lock, delete and insert a row of every target table, rolled back" +
+                 _then(self.config.cutover.hooks.smoke), self._smoke),
+        ]  # fmt: skip
+        if self.kept["double"] and self.config.cutover.hooks.switch:
+            # The library keeps the target closed until the switch: what was pointed there can be pointed back.
+            steps.append(Step("hooks", f"run the hook {self.config.cutover.hooks.switch}", self._hook_switch))
+        steps.append(Step("still", "look again, by the binlogs, whether anybody wrote since the fence", self._still,
+                          patient=True))  # fmt: skip
+        return steps
+
+    def after(self) -> Sequence[Step]:
+        steps = []
+        if self.kept["double"]:
+            steps.append(Step("switch", "open the target: phase reversed, the epoch rows of the shards for good, then "
+                              "those of the target", lambda: self.switch("reversed", "target")))  # fmt: skip
+        else:
+            steps.append(Step("switch", "the target is primary" + _then(self.config.cutover.hooks.switch),
+                              self._switch_by_hook))  # fmt: skip
+        steps.append(Step("sync", "tell `migrate sync` to stop", self._stop_sync))
+        return steps
+
+    def backwards(self) -> Sequence[Step]:
+        steps = []
+        if self._fenced is not None:
+            steps += [Step(f"lift-{f.name}", "lift it", self._lifter(f)) for f in reversed(self._fences)]
+            if self.kept.get("hooked"):
+                steps.append(Step("hooks-back", "point the application at the shards again", lambda: self.hook("back")))
+        if self.kept.get("reverse"):
+            steps.append(Step("reverse-end", "end `migrate reverse`", self._end_reverse))
+        return steps
+
+    def done(self) -> str:
+        back = (
+            "`migrate rollback --execute` goes back, days later too"
+            if self.kept.get("way_back")
+            else "there is no way back"
+        )
+        return f"the target is primary; {back}"
+
+    # -- before the freeze --------------------------------------------------------------------------------------------
+
+    def _ready(self) -> str:
+        checks = self.checks()
         text = "\n".join(c.text() for c in checks)
         if not all(c.ok for c in checks):
             raise NoGo(f"not ready:\n{text}")
-        if self.config.cutover.digests == "changed":
-            self._read_changes(capture_positions(self.config))
+        if self._delivers:
+            self._router = Router.of(self.brisk)
         return text
 
-    def _read_changes(self, goals: dict[str, Position]) -> None:
-        """Which rows were written since the last clean verification; read on in the freeze, from where this ended."""
+    def _ahead(self) -> str:
+        said = self.verifier.prepare()
         clean = self.verifier.last_clean()
         if clean is None:
             raise NoGo("the last clean verification is gone from the evidence")
-        if not self._changed:
-            self._changed = [Changed(self.config, name, clean.positions[name]) for name in goals]
-        with ThreadPoolExecutor(len(goals)) as pool:
-            list(pool.map(lambda changed: changed.read_to(goals[changed.instance]), self._changed))
+        self._changed = Changed(self.config, clean.positions)
+        keys = self._changed.read_to(capture_positions(self.config))
+        text = self.proven(self.verifier.ahead(keys))
+        return f"{said}\n{how_many(keys):,} rows were written since run {clean.run}\n{text}"
 
-    def _final(self, final: dict[str, Position]) -> str:
-        final.update(prove(self.config, self.left() * SHARE_OF_FREEZE))
-        return ", ".join(f"{name} stands at {p['file']}:{p['offset']}" for name, p in final.items())
+    # -- in it --------------------------------------------------------------------------------------------------------
 
-    def _drained(self, final: dict[str, Position]) -> str:
-        if self.installed() and phases.read(self.config).delivers:
-            return drain_outbox(self.config, "source", self.left())
-        return drain_binlogs(self.config, final, self.left())
+    def _putter(self, fence: Fence) -> Callable[[], str]:
+        return lambda: fence.put_up(self.brisk, self.run, self.keep, self.left() * SHARE_OF_FREEZE)
 
-    def _verified(self, final: dict[str, Position]) -> str:
+    def _prove(self) -> str:
+        self._final, ended = final_positions(self.brisk, self.tables, self.left() * SHARE_OF_FREEZE)
+        lines = [f"{name} stands at {p['file']}:{p['offset']}" for name, p in self._final.items()]
+        return "\n".join([*lines, *([ended] if ended else [])])
+
+    def _drain(self) -> str:
+        if self._router is not None:
+            return deliver(self.brisk, self._router, self.left())
+        return drain_binlogs(self.brisk, self._final, self.left())
+
+    def _verify(self) -> str:
         if self.config.cutover.digests == "all":
             return self.proven(self.verifier.everything())
-        self._read_changes(final)
-        keys: dict[str, dict[Shard, Collection[str]]] = {}
-        for changed in self._changed:
-            for target, shards in changed.keys.items():
-                keys.setdefault(target, {}).update(shards)
-        rows = sum(len(some) for shards in keys.values() for some in shards.values())
-        money = self.proven(self.verifier.money())
-        digests = self.proven(self.verifier.changed(keys)) if rows else "no row was"
-        return f"{money}\nwritten since the last clean verification ({rows:,} rows): {digests}"
+        assert self._changed is not None
+        keys = self._changed.read_to(self._final)
+        return f"{how_many(keys):,} rows were written meanwhile\n{self.proven(self.verifier.frozen(keys))}"
 
-    def _counters(self) -> str:
-        with connect(self.config.target, patience_s=self.config.run.patience_s) as session:
-            return "\n".join(raise_counters(session, self.tables)) or "no table numbers its rows by itself"
+    def _raise_counters(self) -> str:
+        counters = read_counters(self.brisk, self.tables)
+        with connect(self.brisk.target) as session:
+            return "\n".join(raise_counters(session, self.tables, counters)) or "no table numbers its rows by itself"
 
     def _smoke(self) -> str:
-        with connect(self.config.target, patience_s=self.config.run.patience_s) as session:
+        with connect(self.brisk.target) as session:
             said = smoke(session, self.tables)
         return f"{said}; {self.hook('smoke')}"
 
-    def finish(self) -> Outcome:
-        """What follows the point of no return. Safe to repeat."""
-        self.deadline = None
-        fault_point("switch_decided")
-        kept = self.meta(lambda j: j.last())
-        assert kept is not None
-        if kept.kept.get("double"):
-            self.step("switch", lambda: self.switch("reversed", "target"))
-        self.meta(lambda j: j.mark(self.run, "opened_at"))
+    def _hook_switch(self) -> str:
+        self.keep(hooked=True)
+        return self.hook("switch")
+
+    def _still(self) -> str:
+        return nobody_wrote(self.brisk, self._final)
+
+    # -- after the decision -------------------------------------------------------------------------------------------
+
+    def _switch_by_hook(self) -> str:
+        said = self.hook("switch")
+        self.opened()
+        return said
+
+    def _stop_sync(self) -> str:
         State.settled(self.config, lambda state: command(state, "stop"))
-        return self.ended(True, "the target is primary")
+        return "told to stop"
+
+    # -- back again ---------------------------------------------------------------------------------------------------
+
+    def _lifter(self, fence: Fence) -> Callable[[], str]:
+        def lift() -> str:
+            return fence.lift(self.brisk, self.run, self.kept, target_away=self.target_away)
+
+        return lift
+
+    def _end_reverse(self) -> str:
+        return "ended" if end_process(self.kept) else "it doesn't run on this machine"
+
+
+def _then(hook: object) -> str:
+    return f", then run the hook {hook}" if hook else ""

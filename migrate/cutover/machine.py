@@ -1,28 +1,32 @@
 """The night itself: from shards to target and back, step by step, each one durable before its effect.
 
-Until the switch is recorded everything can be undone, and is, by any failure; from then on there is only forward. So
+Until the switch is decided everything can be undone, and is, by any failure; from then on there is only forward. So
 whatever kills us, the same command later either undoes and begins again, or finishes.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from time import monotonic
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from migrate.config import Config
-from migrate.cutover.fences import fence_of
 from migrate.cutover.hooks import run_hook
-from migrate.cutover.journal import CutoverJournal, Direction, Run, StepRecord
+from migrate.cutover.journal import CutoverJournal, Direction, Run, StepRecord, TakenOver
+from migrate.cutover.note import Note
+from migrate.cutover.outcome import Outcome
 from migrate.cutover.readiness import Verification, Verifier
-from migrate.cutover.reverse import end_reverse
+from migrate.cutover.shield import unstoppable
 from migrate.db import Session, patiently, stop
 from migrate.doublewrite import fence as epochs
 from migrate.doublewrite import phases
-from migrate.errors import ConfigError, ConnectionLost, MigrateError, NoGo, OutcomeUnknown, TryAgain
+from migrate.doublewrite.phase import Phase
+from migrate.errors import ConfigError, ConnectionLost, Interrupted, MigrateError, NoGo, OutcomeUnknown, TryAgain
 from migrate.faults import fault_point
 from migrate.source import read_routing
 from migrate.state import State
@@ -31,191 +35,308 @@ log = logging.getLogger("migrate")
 T = TypeVar("T")
 
 SHARE_OF_FREEZE = 0.5  # what one wait may take of the time that is left
+_AWAY = (ConnectionLost, OutcomeUnknown, TryAgain)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a cutover or rollback ended. `freeze_s`: how long writes were refused (None: they never were)."""
+class Step:
+    """A step: its name, what it does in words, and the work, which says what it did. `patient`: it does nothing that
+    would have to be undone, so that it can be left when the freeze is over."""
 
-    direction: Direction
-    go: bool
-    reason: str
-    freeze_s: float | None
-    steps: tuple[StepRecord, ...]
-
-    def document(self) -> dict[str, Any]:
-        return {
-            "ok": self.go,
-            "direction": self.direction,
-            "reason": self.reason,
-            "freeze_s": None if self.freeze_s is None else round(self.freeze_s, 3),
-            "steps": [
-                {"name": s.name, "ok": s.outcome == "done", "seconds": s.seconds, "said": s.said} for s in self.steps
-            ],
-        }
-
-    def text(self) -> str:
-        lines = []
-        for step in self.steps:
-            took = "" if step.seconds is None else f", {step.seconds:.2f} s"
-            lines.append(f"== {step.name}: {step.outcome}{took}")
-            lines += [f"   {line}" for line in step.said.splitlines()]
-        if self.freeze_s is not None:
-            lines.append(f"writes were refused for {self.freeze_s:.2f} s")
-        return "\n".join([*lines, f"{'DONE' if self.go else 'NO-GO'}: {self.reason}"])
+    name: str
+    does: str
+    work: Callable[[], str]
+    patient: bool = False
 
 
-class Machine:
-    """Takes the steps of one run."""
+def brisk(config: Config) -> Config:
+    """The config for a freeze: no server is waited for longer than the freeze may last."""
+    seconds = config.cutover.freeze_s
+    return replace(
+        config,
+        sources=tuple(replace(s, answer_s=seconds) for s in config.sources),
+        target=replace(config.target, answer_s=seconds),
+        run=config.run.model_copy(update={"patience_s": int(min(config.run.patience_s, seconds / 4))}),
+    )
+
+
+class Machine(ABC):
+    """Takes the steps of one run. `config` waits for servers as the operator wants it, `brisk` as a freeze does."""
 
     direction: Direction
 
     def __init__(self, config: Config, verifier: Verifier):
-        self.config, self.verifier = config, verifier
-        self._session: Session | None = None
-        self.run = 0
-        self.deadline: float | None = None
+        self.config, self.brisk, self.verifier = config, brisk(config), verifier
         self.tables = read_routing(config).checked()
+        self.phase = _phase(config)
+        self.kept: dict[str, Any] = {}
+        self.run = 0
+        self._note = Note(config)
+        self._session: Session | None = None
+        self._deadline: float | None = None
+        self._taken: list[StepRecord] = []
+        self._fenced: float | None = None
+        self._opened: float | None = None
+        self.hurried = False  # the application waits for us
+        self.target_away = False
+        self._undoing = False
 
-    # -- what is durable ----------------------------------------------------------------------------------------------
+    # -- what a direction consists of ---------------------------------------------------------------------------------
+
+    @abstractmethod
+    def before(self) -> Sequence[Step]:
+        """The steps before the freeze. They change nothing that the application sees."""
+
+    @abstractmethod
+    def frozen(self) -> Sequence[Step]:
+        """The steps of the freeze, up to the decision."""
+
+    @abstractmethod
+    def after(self) -> Sequence[Step]:
+        """The steps from the decision on. Each is safe to repeat."""
+
+    @abstractmethod
+    def backwards(self) -> Sequence[Step]:
+        """The steps that take back what may have been done before the decision. Each is safe to repeat."""
+
+    @abstractmethod
+    def done(self) -> str:
+        """What is so, in words, when all is done."""
+
+    # -- a run --------------------------------------------------------------------------------------------------------
+
+    def go(self, **facts: Any) -> Outcome:
+        """Takes all steps. The outcome is a no-go, and nothing has changed, if one fails before the decision."""
+        self.kept = facts
+        self.run = self.meta(lambda j: j.begin(self.direction, facts))
+        try:
+            for step in self.before():
+                self.take(step)
+            self._freeze()
+            for step in self.frozen():
+                self.take(step)
+            self._decide()
+        except TakenOver:
+            raise
+        except BaseException as error:
+            return self._undone(error)
+        return self.finish()
+
+    def resume(self, run: Run) -> Self:
+        """Takes over a run that was killed."""
+        self.run, self.kept = run.number, dict(run.kept)
+        self.meta(lambda j: j.take_over(run.number))
+        self._taken = self.meta(lambda j: j.steps(run.number))
+        if run.fenced:
+            self._fenced = monotonic() - (run.freeze_s or 0)
+        return self
+
+    def finish(self) -> Outcome:
+        """What follows the decision. Safe to repeat."""
+        self._deadline, self.hurried = None, False
+        if self.kept.get("double") and self.direction == "cutover" and epochs.opened_meanwhile(self.config):
+            reason = "its fence was lifted while the target was away"
+            self.undo(reason)
+            return self._outcome(False, f"{reason}; everything is as it was before")
+        fault_point("switch_decided")
+        for step in self.after():
+            self.take(step)
+        self.meta(lambda j: j.end(self.run, "done", self.done()))
+        self._ended("done", self.done())
+        return self._outcome(True, self.done())
+
+    def _freeze(self) -> None:
+        self._fenced, self.hurried = monotonic(), True
+        self._deadline = self._fenced + self.config.cutover.freeze_s
+        self.meta(lambda j: j.mark(self.run, "fenced_at"))
+        self._write_note(fenced=True)
+
+    def _decide(self) -> None:
+        """From here on there is only forward."""
+        self.left()
+        fault_point("before_decision")
+        self._write_note(switched=True)
+        try:
+            self.keep(switched=True)
+        except _AWAY as error:
+            if self.kept.get("double"):
+                raise  # undone all the same: finishing finds the instances open, and gives up
+            raise OutcomeUnknown(
+                f"whether the switch is decided isn't known ({error}): the shards stay fenced; run the same command "
+                "again when the target is back"
+            ) from None
+
+    def opened(self) -> None:
+        """The freeze is over."""
+        self._opened = monotonic()
+        self.meta(lambda j: j.mark(self.run, "opened_at"))
+
+    def take(self, step: Step) -> None:
+        """Takes a step."""
+        number = self._told(lambda j: j.step(self.run, step.name))
+        log.info("%s: %s", self.direction, step.name)
+        fault_point(f"before_{step.name}")
+        began = monotonic()
+        outcome: Literal["done", "failed"] = "failed"
+        said = "nothing"
+        try:
+            said = self._in_time(step) if step.patient and self._deadline is not None else step.work()
+            outcome = "done"
+        except BaseException as error:
+            said = str(error) or type(error).__name__
+            raise
+        finally:
+            self._taken.append(StepRecord(step.name, outcome, monotonic() - began, said))
+            if outcome == "done":
+                fault_point(f"after_{step.name}")
+            if number is not None:
+                self._told(lambda j: j.step_ended(self.run, number, outcome, said))
+
+    def _told(self, work: Callable[[CutoverJournal], T]) -> T | None:
+        """Tells the journal; while we undo it may be out of reach, with the target."""
+        if not self._undoing:
+            return self.meta(work)
+        if self.target_away:
+            return None
+        try:
+            return self.meta(work)
+        except _AWAY as error:
+            log.warning("the target can't be reached, it is undone without it: %s", error)
+            self.target_away = True
+            return None
+
+    def _in_time(self, step: Step) -> str:
+        future: Future[str] = Future()
+
+        def work() -> None:
+            try:
+                future.set_result(step.work())
+            except BaseException as error:
+                future.set_exception(error)
+
+        threading.Thread(target=work, name=step.name, daemon=True).start()
+        try:
+            return future.result(self.left())
+        except TimeoutError:
+            self.verifier.close(kill=True)
+            raise NoGo(f"{step.name} was not done: {self._over()}") from None
+
+    def left(self) -> float:
+        """Seconds that are left of the freeze. NoGo if there are none."""
+        assert self._deadline is not None
+        left = self._deadline - monotonic()
+        if left <= 0:
+            raise NoGo(self._over())
+        return left
+
+    def _over(self) -> str:
+        return f"the freeze had lasted {self.config.cutover.freeze_s:g} s, which is cutover.freeze_s"
+
+    # -- undoing ------------------------------------------------------------------------------------------------------
+
+    def _undone(self, error: BaseException) -> Outcome:
+        """Takes back what was begun. A request to stop, or a bug, is raised again after that."""
+        log.warning("%s: %s", self.direction, error)
+        if isinstance(error, OutcomeUnknown) and self.kept.get("switched") and not self.kept.get("double"):
+            raise error
+        reason = str(error) or type(error).__name__
+        stop.clear()  # a request to stop mustn't stop this
+        self.undo(reason)
+        restored = "everything is as it was before"
+        if isinstance(error, KeyboardInterrupt | Interrupted):
+            raise Interrupted(f"stopped on request: {restored}") from error
+        if not isinstance(error, MigrateError):
+            raise error
+        return self._outcome(False, f"{reason}\n{restored}")
+
+    def undo(self, reason: str) -> None:
+        """Takes back what was begun, without the target if that can't be reached."""
+        self._deadline, self.hurried, self._undoing = None, True, True
+        with unstoppable():
+            for step in self.backwards():
+                self.take(step)
+            if self._fenced is not None:
+                self._opened = monotonic()
+                self._told(lambda j: j.mark(self.run, "opened_at"))
+            self._told(lambda j: j.end(self.run, "undone", reason))
+            if not self.target_away:
+                self._ended("undone", reason)
+
+    def _ended(self, outcome: str, reason: str) -> None:
+        with State.open(self.brisk) as state:
+            state.journal(f"{self.direction} {outcome}", run=self.run, reason=reason, freeze_s=str(self.freeze_s))
+        self._note.remove()
+
+    # -- tools of the steps -------------------------------------------------------------------------------------------
 
     def meta(self, work: Callable[[CutoverJournal], T]) -> T:
         """Does the work with the journal; again if the target went away."""
+        config = self.brisk if self.hurried else self.config
+        if self._session is not None and self._session.endpoint != config.target:
+            self._session.close()
+            self._session = None
 
         def attempt() -> T:
             if self._session is None:
-                self._session = Session(self.config.target)
+                self._session = Session(config.target)
             try:
-                return work(CutoverJournal(self.config.name, self._session))
-            except ConnectionLost:
+                return work(CutoverJournal(config.name, self._session))
+            except _AWAY:
                 self._session.close()
                 self._session = None
                 raise
 
-        return patiently(self.config.run.patience_s, attempt, ConnectionLost, OutcomeUnknown, TryAgain)
+        return patiently(config.run.patience_s, attempt, *_AWAY)
 
     def keep(self, **facts: Any) -> None:
-        self.meta(lambda j: j.keep(self.run, **facts))
+        """Records what finishing or undoing will need, before it is needed."""
+        self._write_note(**facts)
+        self.meta(lambda j: j.keep(self.run, facts))
 
-    def step(self, name: str, work: Callable[[], str], *, only_reads: bool = False) -> None:
-        """Takes a step, which says what it did. One that only reads is given up when the freeze is over; the others
-        keep the time themselves."""
-        number = self.meta(lambda j: j.step(self.run, name))
-        log.info("%s: %s", self.direction, name)
-        fault_point(f"before_{name}")
-        try:
-            said = self._in_time(name, work) if only_reads else work()
-        except BaseException as error:
-            text = str(error) or type(error).__name__
-            self.meta(lambda j: j.step_ended(self.run, number, "failed", text))
-            raise
-        fault_point(f"after_{name}")
-        self.meta(lambda j: j.step_ended(self.run, number, "done", said))
-
-    def _in_time(self, name: str, work: Callable[[], str]) -> str:
-        pool = ThreadPoolExecutor(1)
-        try:
-            return pool.submit(work).result(self.left())
-        except TimeoutError:
-            raise NoGo(f"{name} was not done when the freeze had lasted {self.config.cutover.freeze_s:g} s") from None
-        finally:
-            pool.shutdown(wait=False)
-
-    def left(self) -> float:
-        """Seconds that are left of the freeze. NoGo if there are none."""
-        assert self.deadline is not None
-        left = self.deadline - monotonic()
-        if left <= 0:
-            raise NoGo(f"the freeze had lasted {self.config.cutover.freeze_s:g} s")
-        return left
+    def _write_note(self, **facts: Any) -> None:
+        self.kept |= facts
+        self._note.write({"run": self.run, "direction": self.direction, "kept": self.kept})
 
     def proven(self, result: Verification) -> str:
+        """What a verification says. NoGo if the two sides differ."""
         if not result.ok:
             raise NoGo(f"the two sides differ:\n{result.text()}")
         return result.text().splitlines()[-1]
 
     def hook(self, name: str) -> str:
+        """Runs a hook of the operator's, if there is one."""
         path = getattr(self.config.cutover.hooks, name)
         if path is None:
             return "no hook"
         limit = self.config.cutover.hooks.timeout_s
-        limit = limit if self.deadline is None else min(limit, self.left())
+        limit = limit if self._deadline is None else min(limit, self.left())
         return run_hook(self.config, name, path, direction=self.direction, run=self.run, limit_s=limit)
 
-    # -- undoing and finishing ----------------------------------------------------------------------------------------
+    def switch(self, phase: str, side: str) -> str:
+        """Opens the other side; nothing if that is done already. Whoever is away is waited for."""
+        now = phases.read(self.config)
+        if now.pending is not None or now.epoch.primary != side:
+            patience = self.config.run.patience_s
+            now = patiently(patience, lambda: epochs.switch(self.config, phase), *_AWAY)
+        self.opened()
+        return str(now.epoch)
 
-    def undone(self, error: BaseException) -> Outcome:
-        """Takes back what was begun. The error itself if it wasn't about the migration (a request to stop, a bug)."""
-        log.warning("%s: %s", self.direction, error)
-        reason = str(error) or type(error).__name__
-        stop.clear()  # a request to stop mustn't stop this
-        self.undo(reason)
-        if not isinstance(error, MigrateError) or error.exit_code not in (NoGo.exit_code, MigrateError.exit_code):
-            raise error
-        return self.outcome(False, f"{reason}\neverything is as it was before")
+    @property
+    def freeze_s(self) -> float | None:
+        """How long writes were refused; until now, if they still are."""
+        return None if self._fenced is None else (self._opened or monotonic()) - self._fenced
 
-    def undo(self, reason: str) -> None:
-        """Lifts the fence of this run and calls back what its hooks did."""
-        run = self.meta(lambda j: j.last())
-        assert run is not None
-        self.run, self.deadline = run.number, None
-        if run.fenced:
-            if run.direction == "cutover":
-                if run.kept.get("hooked"):
-                    self.step("hooks-back", lambda: self.hook("back"))
-                self.step("lift", lambda: fence_of(self.config).lift(self.config, run.number, run.kept))
-            else:
-                if run.kept.get("hooked"):
-                    self.step("hooks-again", lambda: self.hook("switch"))
-                self.step("lift", lambda: f"lifted: {epochs.lift(self.config).epoch}")
-            self.meta(lambda j: j.mark(run.number, "opened_at"))
-        if run.direction == "cutover":
-            end_reverse(self.config)
-        self.meta(lambda j: j.end(run.number, "undone"))
-        State.settled(self.config, lambda s: s.journal(f"{run.direction} undone", run=run.number, reason=reason))
-
-    def resume(self, run: Run) -> Self:
-        """Takes over a run that was killed."""
-        self.run = run.number
-        return self
-
-    def ended(self, go: bool, reason: str) -> Outcome:
-        self.meta(lambda j: j.end(self.run, "done"))
-        outcome = self.outcome(go, reason)
-        State.settled(
-            self.config,
-            lambda s: s.journal(f"{self.direction} done", run=self.run, freeze_s=str(outcome.freeze_s)),
-        )
-        return outcome
-
-    def outcome(self, go: bool, reason: str) -> Outcome:
-        steps = self.meta(lambda j: tuple(j.steps(self.run)))
-        return Outcome(self.direction, go, reason, self.meta(lambda j: j.freeze_s(self.run)), steps)
+    def _outcome(self, go: bool, reason: str) -> Outcome:
+        return Outcome(self.direction, go, reason, self.freeze_s, tuple(self._taken))
 
     def close(self) -> None:
         if self._session is not None:
             self._session.close()
 
-    def installed(self) -> bool:
-        try:
-            phases.read(self.config)
-        except ConfigError:
-            return False
-        return True
 
-    def switch(self, phase: str, side: str) -> str:
-        """Opens the other side; nothing if that is done already."""
-        now = phases.read(self.config)
-        if now.pending is None and now.epoch.primary == side:
-            return str(now.epoch)
-        # Beyond the point of no return: whoever is away is waited for.
-        done = patiently(
-            self.config.run.patience_s, lambda: epochs.switch(self.config, phase, forward="sync"),
-            ConnectionLost, OutcomeUnknown, TryAgain,
-        )  # fmt: skip
-        return str(done.epoch)
-
-    def freeze(self, put_up: Callable[[float], str]) -> None:
-        self.deadline = monotonic() + self.config.cutover.freeze_s
-        self.meta(lambda j: j.mark(self.run, "fenced_at"))
-        self.step("fence", lambda: put_up(self.left() * SHARE_OF_FREEZE))
+def _phase(config: Config) -> Phase | None:
+    """The double write's phase; None if it isn't installed."""
+    try:
+        return phases.read(config)
+    except ConfigError:
+        return None

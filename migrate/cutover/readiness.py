@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
 
 from migrate.config import Config
+from migrate.cutover.changed import Keys
+from migrate.cutover.fences import fences_of
 from migrate.cutover.hooks import problem
 from migrate.db import connect
-from migrate.doublewrite import phases
+from migrate.doublewrite.phase import Phase
+from migrate.doublewrite.pump import Outbox
 from migrate.errors import MigrateError
-from migrate.model import Shard
+from migrate.source import on_every_instance
 from migrate.sync.status import read_sync_status
+
+_BACKLOG_S = 5.0  # age of the oldest change that an outbox may hold where a freeze begins
 
 
 class Verification(Protocol):
@@ -27,23 +32,45 @@ class Verification(Protocol):
 
 @dataclass(frozen=True)
 class Clean:
-    """The last clean verification of everything: its run, its age in seconds, where it read the instances (each one's
-    position), and whether anything was repaired since."""
+    """The last `verify all`, which was clean: its run, its age in seconds, and the position of each instance from which
+    on something may have changed. `since`: why it doesn't count any more (a repair, a mismatch), or nothing."""
 
-    run: str
+    run: int
     age_s: float
     positions: dict[str, dict[str, str]]
-    repaired_since: bool
+    since: str = ""
 
 
 class Verifier(Protocol):
-    """Verification, handed in: a cutover doesn't know how it is done."""
+    """Verification, handed in: a cutover doesn't know how it is done.
 
-    def last_clean(self) -> Clean | None: ...
-    def money(self) -> Verification: ...  # counts, control totals, invariants
-    def everything(self) -> Verification: ...  # and the digest of every row
-    # the rows of those keys (SQL literals as the target has them, by target and shard), on both sides
-    def changed(self, keys: Mapping[str, Mapping[Shard, Collection[str]]]) -> Verification: ...
+    `Keys` are rows that were written: by target and the shard where they were, the values of the key's columns as
+    SQL literals of the merged table.
+    """
+
+    def last_clean(self) -> Clean | None:
+        """The last `verify all` if it was clean. Only reads."""
+
+    def prepare(self) -> str:
+        """Reads what the others need, so that they are quick; says what."""
+
+    def ahead(self, changed: Keys) -> Verification:
+        """Live, at an exact cut: counts, control totals, accounts and invariants of all, and the rows of those keys."""
+
+    def rows_ahead(self, changed: Keys) -> Verification:
+        """Live, where no exact cut can be had: the rows of those keys."""
+
+    def frozen(self, changed: Keys) -> Verification:
+        """While nothing is written: counts and control totals of all, and the rows of those keys."""
+
+    def everything(self) -> Verification:
+        """While nothing is written: all that `verify all --strong` does."""
+
+    def differing(self, result: Verification, changed: Keys) -> Keys:
+        """Those of the keys whose rows differ by that result; more than those where it can't be told."""
+
+    def close(self, kill: bool = False) -> None:
+        """Ends its sessions; `kill`: what they are reading, too. May be called by another thread, and again."""
 
 
 @dataclass(frozen=True)
@@ -55,21 +82,16 @@ class Check:
     said: str
     remedy: str = ""
 
+    def document(self) -> dict[str, Any]:
+        return {"name": self.name, "ok": self.ok, "said": self.said, "remedy": self.remedy if not self.ok else ""}
+
     def text(self) -> str:
-        return f"{'ok  ' if self.ok else 'FAIL'} {self.name}: {self.said}" + (
-            f"\n     {self.remedy}" if not self.ok and self.remedy else ""
-        )
+        line = f"{'ok  ' if self.ok else 'FAIL'} {self.name}: {self.said}"
+        return line + (f"\n     {self.remedy}" if not self.ok and self.remedy else "")
 
 
-def readiness(config: Config, verifier: Verifier, *, way_back: bool) -> list[Check]:
-    """All conditions of a cutover. `way_back`: whether a way back after the switch is asked for."""
-    checks: tuple[Callable[[], Iterator[Check]], ...] = (
-        lambda: _follows(config),
-        lambda: _verified(config, verifier),
-        lambda: _outbox(config, way_back),
-        lambda: _target(config),
-        lambda: _hooks(config),
-    )
+def all_of(*checks: Callable[[], Iterator[Check]]) -> list[Check]:
+    """All conditions; a server that can't be asked is one that doesn't hold."""
     found: list[Check] = []
     for check in checks:
         try:
@@ -79,9 +101,61 @@ def readiness(config: Config, verifier: Verifier, *, way_back: bool) -> list[Che
     return found
 
 
-def _follows(config: Config) -> Iterator[Check]:
-    if phases.read(config).delivers:
-        yield Check("forward", True, "the application's outbox feeds the target")
+def ready_to_cut_over(config: Config, verifier: Verifier, phase: Phase | None, *, way_back: bool) -> list[Check]:
+    """All conditions of a cutover. `phase`: of the double write, None if it isn't installed; `way_back`: whether one is
+    asked for."""
+    return all_of(
+        lambda: _double_write(config, phase, way_back),
+        lambda: _follows(config, phase),
+        lambda: _verified(config, verifier),
+        lambda: _fences(config, phase),
+        lambda: _target(config),
+        lambda: _hooks(config),
+    )
+
+
+def ready_to_roll_back(config: Config, phase: Phase | None) -> list[Check]:
+    """All conditions of the way back."""
+    return all_of(
+        lambda: _primary(phase, "target"),
+        lambda: _instances(config),
+        lambda: _backlog(config, [config.target.name], "let `migrate reverse` catch up"),
+        lambda: _fences(config, phase),
+        lambda: _hooks(config),
+    )
+
+
+def _double_write(config: Config, phase: Phase | None, way_back: bool) -> Iterator[Check]:
+    install = "run `migrate double-write install --execute`"
+    if phase is None:
+        yield Check(
+            "way back", not way_back, "none: the double write isn't installed",
+            f"{install} and have the application use the library, or cut over with --no-way-back",
+        )  # fmt: skip
+        yield Check("fence", config.cutover.fence != "epoch", f"cutover.fence is {config.cutover.fence!r}",
+                    f"{install}, or choose another fence")  # fmt: skip
+        return
+    yield Check(
+        "way back", True, "captured by the library, delivered by `migrate reverse`" if way_back else "not asked for"
+    )
+    yield from _primary(phase, "source")
+    yield Check("handover", phase.forward != "handover", f"the shards' changes come by {phase.forward}",
+                "finish the change of the phase: `migrate double-write phase ..` again")  # fmt: skip
+
+
+def _primary(phase: Phase | None, side: str) -> Iterator[Check]:
+    if phase is None:
+        yield Check("primary", False, "the double write isn't installed: what the target wrote is in no outbox",
+                    "there is no way back from a cutover with --no-way-back")  # fmt: skip
+        return
+    yield Check("primary", phase.epoch.primary == side, str(phase.epoch), f"the {side} must be primary for this")
+    yield Check("change of the primary", phase.pending is None, str(phase.pending or "none under way"),
+                "finish what was begun: the command that was interrupted, again")  # fmt: skip
+
+
+def _follows(config: Config, phase: Phase | None) -> Iterator[Check]:
+    if phase is not None and phase.delivers:
+        yield from _backlog(config, [s.name for s in config.sources], "`migrate double-write drain`")
         return
     status = read_sync_status(config)
     by_name = {f.instance: f for f in status.followers}
@@ -102,45 +176,56 @@ def _follows(config: Config) -> Iterator[Check]:
     )  # fmt: skip
 
 
+def _backlog(config: Config, names: list[str], remedy: str) -> Iterator[Check]:
+    for endpoint in (*config.sources, config.target):
+        if endpoint.name not in names:
+            continue
+        box = Outbox(config, endpoint)
+        (pending, age), held = box.backlog(), box.held()
+        box.close()
+        yield Check(
+            f"outbox of {endpoint.name}", age < _BACKLOG_S, f"{pending:,} changes, the oldest {age:.1f} s", remedy
+        )
+        yield Check(f"held changes of {endpoint.name}", not held, f"{len(held)} rows",
+                    "`migrate double-write status`, then repair")  # fmt: skip
+
+
 def _verified(config: Config, verifier: Verifier) -> Iterator[Check]:
     clean = verifier.last_clean()
     within = timedelta(seconds=config.cutover.verified_within_s)
     if clean is None:
-        yield Check("verification", False, "there is no clean `verify all`", "run `verify all` until it is clean")
+        yield Check("verification", False, "the last `verify all` wasn't clean, or there was none",
+                    "run `verify all` until it is clean")  # fmt: skip
         return
     age = timedelta(seconds=round(clean.age_s))
     yield Check(
-        "verification", age <= within, f"the last clean one, {clean.run}, is {age} old (at most {within})",
+        "verification", age <= within, f"the last clean one, run {clean.run}, is {age} old (at most {within})",
         "run `verify all` again",
     )  # fmt: skip
-    yield Check(
-        "repairs", not clean.repaired_since, "some since then" if clean.repaired_since else "none since then",
-        "a repair proves nothing: run `verify all` again",
-    )  # fmt: skip
+    yield Check("nothing since then", not clean.since, clean.since or "no repair, no mismatch",
+                "a repair proves nothing: run `verify all` again")  # fmt: skip
 
 
-def _outbox(config: Config, way_back: bool) -> Iterator[Check]:
-    try:
-        phase = phases.read(config)
-    except MigrateError as error:
-        needed = way_back or config.cutover.fence == "epoch"
-        yield Check(
-            "double write", not needed, str(error),
-            "run `migrate double-write install --execute`, or cut over with --no-way-back and another fence",
-        )  # fmt: skip
-        return
-    yield Check(
-        "primary", phase.epoch.primary == "source" and phase.pending is None, str(phase.epoch),
-        "finish what was begun: the same command that was interrupted",
-    )  # fmt: skip
+def _fences(config: Config, phase: Phase | None) -> Iterator[Check]:
+    for fence in fences_of(config, double=phase is not None):
+        problems = list(fence.problems(config))
+        for said, remedy in problems:
+            yield Check(fence.name, False, said, remedy)
+        if not problems:
+            yield Check(fence.name, True, fence.describe(config))
+
+
+def _instances(config: Config) -> Iterator[Check]:
+    found = on_every_instance(config, lambda session, _: str(session.value("SELECT VERSION()")))
+    yield Check("instances", True, ", ".join(f"{name} {version}" for name, version in found.items()))
 
 
 def _target(config: Config) -> Iterator[Check]:
     with connect(config.target, patience_s=config.run.patience_s) as session:
-        jobs = [
-            row for row in session.query("ADMIN SHOW DDL JOBS 20")
-            if str(row[-2 if len(row) > 12 else -1]).lower() in ("running", "queueing")
-        ]  # fmt: skip
+        names: list[str] = []
+        rows = list(session.stream("ADMIN SHOW DDL JOBS 20", names=names))
+        state = [n.upper() for n in names].index("STATE")
+        jobs = [row for row in rows if str(row[state]).lower() in ("running", "queueing", "rollingback")]
         yield Check("schema changes of the target", not jobs, f"{len(jobs)} under way", "wait for them")
         readonly = str(session.value("SELECT @@GLOBAL.tidb_restricted_read_only"))
         yield Check("target is writable", readonly in ("0", "OFF"), f"tidb_restricted_read_only = {readonly}",
@@ -154,3 +239,6 @@ def _hooks(config: Config) -> Iterator[Check]:
         if path is not None:
             wrong = problem(path)
             yield Check(f"hook {name}", wrong is None, wrong or str(path), "make it executable (chmod +x)")
+    yield Check("hook back", hooks.switch is None or hooks.back is not None,
+                "undoes what the hook switch does" if hooks.back else "none, and none needed" if hooks.switch is None
+                else "missing: the hook switch could not be undone", "write one that is safe to run twice")  # fmt: skip

@@ -1,0 +1,90 @@
+"""Proves that a fence of the shards holds: nobody who wrote before is still at it, and nobody has written since."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import monotonic
+
+from migrate.config import Config, Endpoint
+from migrate.cutover.changed import Changed, how_many
+from migrate.cutover.fences import kill
+from migrate.db import Session, connect
+from migrate.errors import NoGo, TryAgain
+from migrate.model import MergedTable
+from migrate.position import Position, capture
+from migrate.source import capture_positions, on_every_instance
+
+# Whoever has changed rows and not committed; replication isn't the application.
+_WRITERS = (
+    "SELECT t.trx_mysql_thread_id, p.USER, TIMESTAMPDIFF(SECOND, t.trx_started, NOW()) FROM "
+    "information_schema.INNODB_TRX t JOIN information_schema.PROCESSLIST p ON p.ID = t.trx_mysql_thread_id WHERE "
+    "t.trx_rows_modified > 0 AND t.trx_mysql_thread_id <> CONNECTION_ID() AND p.USER NOT IN "
+    "('system user', 'event_scheduler')"
+)
+
+
+def final_positions(config: Config, tables: Sequence[MergedTable], within_s: float) -> tuple[dict[str, Position], str]:
+    """The position of every instance at which no transaction on those tables is open, and in words what it took.
+
+    Each instance's shards are locked for a moment, which waits for open transactions. Those that don't end within half
+    of `within_s` are ended. NoGo, which names them, if that doesn't help.
+    """
+
+    def one(session: Session, endpoint: Endpoint) -> tuple[Position, list[str]]:
+        ended: list[str] = []
+        begun = monotonic()
+        while True:
+            waited = monotonic() - begun
+            try:
+                return _locked(config, endpoint, tables, min(1.0, within_s / 4)), ended
+            except TryAgain:
+                named = [f"connection {n} of {user}, open for {age} s" for n, user, age in session.query(_WRITERS)]
+            if waited > within_s:
+                raise NoGo(
+                    f"the fence doesn't hold: a transaction on the shards of {endpoint.name} is still open "
+                    f"({'; '.join(named) or 'its connection can not be seen: it may be prepared by XA'})"
+                )
+            if waited > within_s / 2:
+                ended += [
+                    text for (n, *_), text in zip(session.query(_WRITERS), named, strict=False) if kill(session, n)
+                ]
+
+    found = on_every_instance(config, one)
+    ended = [f"{name}: {text}" for name, (_, some) in found.items() for text in some]
+    return {name: position for name, (position, _) in found.items()}, f"ended {'; '.join(ended)}" if ended else ""
+
+
+def _locked(config: Config, endpoint: Endpoint, tables: Sequence[MergedTable], seconds: float) -> Position:
+    """The position while the instance's shards are locked against writers."""
+    shards = [t.shard for table in tables for t in table.shards if t.shard.instance == endpoint.name]
+    with connect(endpoint) as locker:
+        wait_s = max(1, round(seconds))
+        # autocommit = 0: without it MySQL 5.6 takes no lock of InnoDB's, and waits for no open transaction
+        locker.execute(
+            f"SET SESSION autocommit = 0, innodb_table_locks = 1, lock_wait_timeout = {wait_s}, "
+            f"innodb_lock_wait_timeout = {wait_s}"
+        )
+        if shards:
+            locker.execute(f"LOCK TABLES {', '.join(f'{s.sql} READ' for s in shards)}")
+        position = capture(locker, endpoint.name)
+        locker.execute("UNLOCK TABLES")
+    return position
+
+
+def nobody_wrote(config: Config, final: dict[str, Position]) -> str:
+    """That no row of ours was written since those positions. NoGo names where one was."""
+    now = capture_positions(config)
+    keys = Changed(config, final).read_to(now)
+    if how_many(keys):
+        places = [
+            f"{shard}, {', '.join('.'.join(key) for key in sorted(some)[:3])}"
+            for shards in keys.values()
+            for shard, some in sorted(shards.items())
+            if some
+        ]
+        raise NoGo(
+            f"the fence doesn't hold: {how_many(keys)} rows were written after it was up ({'; '.join(places[:5])}); "
+            "find out who writes (a job, an account that is exempt from the fence) before the next try"
+        )
+    moved = [name for name, position in now.items() if position != final[name]]
+    return f"no row was written since; {', '.join(moved)} moved, by other tables" if moved else "no position moved"

@@ -1,0 +1,125 @@
+"""Verification as a cutover needs it. The one file through which it reaches `verify`."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from migrate.config import Config
+from migrate.cutover.changed import Keys
+from migrate.cutover.readiness import Clean, Verification
+from migrate.db import Session, connect
+from migrate.errors import MigrateError, ServerError
+from migrate.model import Key
+from verify.evidence import keep, record_text
+from verify.freeze import Freeze
+from verify.result import Result
+
+log = logging.getLogger("migrate")
+
+_NO_TABLE = (1049, 1146)
+
+
+class EdgeVerifier:
+    """See readiness.Verifier. What it finds is kept as evidence by `store`, when nobody waits for it any more."""
+
+    def __init__(self, config: Config, workers: int | None = None):
+        self._config, self._workers = config, workers
+        self._freeze: Freeze | None = None
+        self._found: list[Result] = []
+
+    def last_clean(self) -> Clean | None:
+        with connect(self._config.target, patience_s=self._config.run.patience_s) as session:
+            return _last_clean(session, self._config.name)
+
+    def prepare(self) -> str:
+        self._freeze = self._freeze or Freeze(self._config, self._workers)
+        return self._freeze.text()
+
+    def ahead(self, changed: Keys) -> Verification:
+        return self._kept(self._ready().ahead(changed))
+
+    def rows_ahead(self, changed: Keys) -> Verification:
+        return self._ready().rows_ahead(changed)
+
+    def frozen(self, changed: Keys) -> Verification:
+        return self._kept(self._ready().frozen(changed))
+
+    def everything(self) -> Verification:
+        return self._kept(self._ready().everything())
+
+    def differing(self, result: Verification, changed: Keys) -> Keys:
+        assert isinstance(result, Result)
+        if result.ok and not result.mismatches:
+            return {}
+        wrong = {m.target for m in result.mismatches} | {t.target for t in result.tables if not t.ok}
+        return {target: shards for target, shards in changed.items() if target in wrong}
+
+    def close(self, kill: bool = False) -> None:
+        freeze, self._freeze = self._freeze, None
+        if freeze is not None:
+            freeze.close(kill)
+
+    def store(self) -> list[int]:
+        """Keeps what was found as evidence; gives the runs' numbers. What can't be kept is told in the log."""
+        runs = []
+        for result in self._found:
+            try:
+                runs.append(keep(self._config, result).run)
+            except MigrateError as error:
+                log.warning("the evidence of %s couldn't be kept: %s", result.command, error)
+        self._found = []
+        return runs
+
+    def _ready(self) -> Freeze:
+        self.prepare()
+        assert self._freeze is not None
+        return self._freeze
+
+    def _kept(self, result: Result) -> Result:
+        self._found.append(result)
+        return result
+
+
+def _last_clean(session: Session, migration: str) -> Clean | None:
+    """The newest `verify all`, if it is clean; `since` names what happened after it that takes its word away."""
+    try:
+        rows = session.query(
+            "SELECT run, id, ok, TIMESTAMPDIFF(MICROSECOND, began_at, NOW(6)) / 1e6 FROM migrate_meta.evidence WHERE "
+            "migration = %s AND kind = 'verification' AND command = 'verify all' ORDER BY run DESC LIMIT 1",
+            [migration],
+        )
+        if not rows or not rows[0][2]:
+            return None
+        run, id_, _, age = rows[0]
+        document = json.loads(record_text(session, id_))
+        later = session.query(
+            "SELECT run, kind, command FROM migrate_meta.evidence WHERE migration = %s AND run > %s AND (kind <> "
+            "'verification' OR (NOT ok AND command NOT IN ('verify ahead', 'verify frozen'))) ORDER BY run",
+            (migration, run),
+        )
+    except ServerError as error:
+        if error.number not in _NO_TABLE:
+            raise
+        return None
+    cuts: list[dict[str, Any]] = sorted(document["result"]["cuts"], key=lambda cut: str(cut["taken_at"]))
+    if not cuts:
+        return None
+    since = "; ".join(f"run {n}, {'a repair' if kind != 'verification' else f'{what}, found mismatches'}"
+                      for n, kind, what in later)  # fmt: skip
+    return Clean(int(run), float(age), cuts[0]["positions"], since or _open_drift(session, migration))
+
+
+def _open_drift(session: Session, migration: str) -> str:
+    """What `verify watch` has found and not seen mended."""
+    try:
+        found = session.value("SELECT COUNT(*) FROM migrate_meta.verify_open WHERE migration = %s", [migration])
+    except ServerError as error:
+        if error.number not in _NO_TABLE:
+            raise
+        return ""
+    return f"`verify watch` knows {found} open mismatches" if found else ""
+
+
+__all__ = ["EdgeVerifier", "Key"]

@@ -13,6 +13,7 @@ from collections import Counter
 
 from migrate.errors import MigrateError
 
+# There is also one before and one after each step of a cutover and of the way back: before_fence, after_fence ...
 POINTS = (
     "after_definitions_saved",
     "after_position_captured",
@@ -26,12 +27,19 @@ POINTS = (
     "after_manifest_saved",
     "before_consistent_saved",
     "before_finish",
-    "before_fence",
+    "inside_transaction",
+    "after_batch_prepared",
+    "before_position_save",
+    "after_part_commit",
     "switch_recorded",
     "before_open",
     "after_open",
     "before_deliver",
     "after_deliver",
+    "before_decision",
+    "switch_decided",
+    "before_fence",
+    "after_fence",
 )
 
 _passed: Counter[str] = Counter()

@@ -35,6 +35,12 @@ def test_every_point_is_in_the_code_and_every_one_in_the_code_is_named() -> None
     code = [p.read_text() for p in Path(migrate.__file__).parent.rglob("*.py")]
     passed = {name for text in code for name in re.findall(r'fault_point\("(\w+)"\)', text)}
     assert passed == set(POINTS)
+    around = {p for text in code for p in re.findall(r'fault_point\((f".*?")\)', text)}
+    assert around == {'f"before_{step.name}"', 'f"after_{step.name}"'}, (
+        "only a cutover's steps make points of their names"
+    )
+    calls = sum(len(re.findall(r"(?<!def )fault_point\(", text)) for text in code)
+    assert calls == sum(len(re.findall(r'fault_point\(f?"[\w{}.]+"\)', text)) for text in code), "a name can't be read"
     assert passed >= {*COPY, *EXPORT, *LOAD}
 
 

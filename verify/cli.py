@@ -13,8 +13,9 @@ import click
 from migrate.command import CommandGroup, emit, json_option, with_config, workers_option
 from migrate.config import Config
 from migrate.errors import MISMATCH
+from verify.changes import Direction, Order
 from verify.evidence import folder_of, keep
-from verify.repair import Direction, Order, repair, undo
+from verify.repair import repair, undo
 from verify.report import report_of
 from verify.result import Result
 from verify.run import LIMIT, verify_all, verify_balances, verify_checksum, verify_counts, verify_rows

@@ -24,7 +24,7 @@ from verify.readers import Readers
 from verify.scan import scan
 from verify.tables import Pair
 
-_BUCKET_ROWS = 16  # few, since what is fetched and compared here costs more than what is added up there
+_BUCKET_ROWS = 64  # what is fetched and compared here costs more than what is added up there
 _MOST_BUCKETS = 1 << 16
 _PASS_ROWS = 1_000_000
 _UNION_SHARDS = 200

@@ -16,10 +16,11 @@ from migrate.config import Config
 from migrate.errors import ConfigError
 from migrate.sandbox import Sandbox
 from tests.verify_lab import Lab
+from verify.changes import Order, Repair
 from verify.cli import main
 from verify.evidence import keep
 from verify.journal import unverified
-from verify.repair import Order, Repair, repair, undo
+from verify.repair import repair, undo
 from verify.run import verify_all, verify_rows
 
 COLUMNS = """id BIGINT NOT NULL, code VARCHAR(20) CHARACTER SET {} NOT NULL, amount DECIMAL(20,4) NULL,

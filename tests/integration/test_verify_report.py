@@ -98,8 +98,8 @@ def test_the_page_stands_alone_and_tells_what_is_wrong(config: Config, tmp_path:
         "in figures",
     ):
         assert words in said, words
-    (cut,) = loaded(config).document["result"]["cuts"]
-    assert cut["tso"] in said and all(str(p["gtid_set"]) in said for p in cut["positions"].values())
+    for cut in loaded(config).document["result"]["cuts"]:
+        assert cut["tso"] in said and all(str(p["gtid_set"]) in said for p in cut["positions"].values())
     assert str(ACCOUNT) not in text and "••••4567" in said
     record = loaded(config)
     assert record.digest in said and record.previous in said and "whole: 3 records" in said

@@ -89,7 +89,7 @@ class Appliers:
         """Waits for what may clear the place of a row; False if nothing will. ReadOn if it is in our own binlog."""
         target = collision.target
         self.reason = f"a row of {target} must leave another shard first: {collision.reason}"
-        if collision.twice:
+        if collision.passing:
             wait(0.2)
             return monotonic() < deadline
         if target in batch.settled:
@@ -97,7 +97,7 @@ class Appliers:
         # No other shard has it any more. So its leaving stands in the binlogs before where they are now.
         goals = self._elsewhere.positions(target)
         own = goals.pop(self._instance)
-        whole = len(set(self._done)) == 1 and self._elsewhere.crowded(target, self._instance)
+        whole = len(set(self._done)) == 1
         if whole and not reached(batch.position, own) and (batch.grows_until or deadline) > monotonic():
             wait(0.05)
             raise ReadOn(own)

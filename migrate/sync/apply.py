@@ -31,12 +31,12 @@ class Elsewhere(Protocol):
 
 
 class Collision(Doubt):
-    """A row's place is taken on the target. `twice`: by what another shard has too, now; else it may be a row that was
-    on another shard, whose leaving isn't applied yet."""
+    """A row's place is taken on the target. `passing`: by what another shard has too, now, or by what was gone when it
+    was looked for; else it may be a row that was on another shard, whose leaving isn't applied yet."""
 
-    def __init__(self, target: Target, reason: str, *, twice: bool):
+    def __init__(self, target: Target, reason: str, *, passing: bool):
         super().__init__(target, reason)
-        self.twice = twice
+        self.passing = passing
 
 
 def shares(batch: Batch, parts: int) -> list[Share]:
@@ -104,9 +104,13 @@ def _write_exactly(writer: Writer, target: Target, entries: list[Entry], batch: 
     fresh: Rows = []
     changed: Rows = []
     known: Rows = []
+    perhaps: Rows = []
     for before, after, was, now in entries:
-        if before is None:
-            fresh.append((now, after))
+        if was is None:
+            if after is None:
+                perhaps.append((now, before))
+            else:
+                fresh.append((now, after))
             continue
         known.append((was, before))
         if after is None:
@@ -123,6 +127,9 @@ def _write_exactly(writer: Writer, target: Target, entries: list[Entry], batch: 
         gone = _ours(writer, target, gone, elsewhere)
     if target in batch.settled:
         fresh = _not_there(writer, target, fresh)
+        stood = {id(after) for _, after, was, _ in entries if was is not None}
+        perhaps += [row for row in fresh if batch.careful and id(row[1]) not in stood]
+    _delete(writer, target, _left(writer, target, perhaps, elsewhere))
     # First what leaves, so that what comes finds its unique values free.
     if _delete(writer, target, gone + given) != len(gone) + len(given):
         raise MigrateError(f"{target}: rows that were read in this transaction could not be deleted in it")
@@ -138,13 +145,13 @@ def _write_over(writer: Writer, target: Target, entries: list[Entry], batch: Bat
     new = [(e[NOW], e[AFTER]) for e in entries if e[WAS] is None and e[AFTER] is not None and e[NOW].crowded]
     if present := _present(writer, target, new):
         if sentence := elsewhere.key_sentence(present):
-            raise Collision(target, sentence, twice=True)
+            raise Collision(target, sentence, passing=True)
         if batch.overwriting and target not in batch.settled:
-            raise Collision(target, _taken(present), twice=False)
+            raise Collision(target, _taken(present), passing=False)
     _delete(writer, target, _ours(writer, target, gone, elsewhere))
     others = _unique_taken(writer, target, [row for row in there if row[0].crowded], set())
     if others and (sentence := elsewhere.unique_sentence(others)):
-        raise Collision(target, sentence, twice=True)
+        raise Collision(target, sentence, passing=True)
     for columns, lines in _lines(there).items():
         _, warnings = writer.load(target, columns, lines, replace=True)
         if warnings:
@@ -156,6 +163,13 @@ def _ours(writer: Writer, target: Target, gone: Rows, elsewhere: Elsewhere) -> R
     present = _present(writer, target, [row for row in gone if row[0].crowded])
     moved = {id(image) for _, image, _ in elsewhere.keys(present)}
     return [row for row in gone if id(row[1]) not in moved]
+
+
+def _left(writer: Writer, target: Target, rows: Rows, elsewhere: Elsewhere) -> Rows:
+    """Those of the rows whose key is on the target, but on no other shard: one that had it took ours for it."""
+    present = _present(writer, target, rows)
+    others = {id(image) for _, image, _ in elsewhere.keys(present)}
+    return [row for row in present if id(row[1]) not in others]
 
 
 def _not_there(writer: Writer, target: Target, rows: Rows) -> Rows:
@@ -247,9 +261,10 @@ def _collision(writer: Writer, target: Target, rows: Rows, known: Rows, said: st
     taken = [r for r in _present(writer, target, rows) if r[0].text_key(r[1]) not in ours]
     others = _unique_taken(writer, target, rows, ours)
     if not taken and not others:
-        return Doubt(target, f"the target would not take rows of {rows[0][0].shard} and others as they are: {said}")
+        refused = f"the target would not take rows of {rows[0][0].shard} and others as they are: {said}"
+        return Collision(target, refused, passing=True) if "Duplicate entry" in said else Doubt(target, refused)
     sentence = elsewhere.key_sentence(taken) or elsewhere.unique_sentence(others)
-    return Collision(target, sentence or _taken(taken or others), twice=sentence is not None)
+    return Collision(target, sentence or _taken(taken or others), passing=sentence is not None)
 
 
 def _taken(rows: Rows) -> str:

@@ -9,7 +9,7 @@ from threading import Lock
 from migrate.config import Config
 from migrate.db import Session
 from migrate.model import Shard, Target, quote
-from migrate.position import Position, capture
+from migrate.position import Position, standing
 from migrate.sync.apply import Rows
 from migrate.sync.batch import Image, Layout
 from migrate.sync.router import Router
@@ -70,16 +70,12 @@ class Elsewhere:
                             )
         return None
 
-    def crowded(self, target: Target, instance: str) -> bool:
-        """Whether an instance has several shards of the table."""
-        return sum(shard.instance == instance for shard in self._router.shards(target)) > 1
-
     def positions(self, target: Target) -> dict[str, Position]:
         """Where the binlog of each instance that has shards of the table stands now."""
         found = {}
         for name in sorted({shard.instance for shard in self._router.shards(target)}):
             with Session(self._config.source(name)) as session:
-                found[name] = capture(session, name)
+                found[name] = standing(session, name)
         return found
 
     def _asker(self, open_sessions: ExitStack) -> Callable[[Shard, str], bool]:

@@ -13,7 +13,7 @@ from typing import Any
 from migrate.config import Config
 from migrate.db import Session
 from migrate.errors import ConnectionLost, ServerError, TryAgain
-from migrate.position import Position, capture, file_number, reached
+from migrate.position import Position, file_number, reached, standing
 
 log = logging.getLogger("migrate")
 
@@ -121,7 +121,7 @@ class Monitor(threading.Thread):
         told = self._progress
         at, asked = told.position, time()
         told.clock_s = float(source.value("SELECT UNIX_TIMESTAMP(NOW(6))")) - asked
-        now = capture(source, self._instance)
+        now = standing(source, self._instance)
         comparable = at and (at["server_uuid"] == now["server_uuid"] or (at["gtid_set"] and now["gtid_set"]))
         if comparable and reached(at, now):
             told.caught_up_at = asked

@@ -14,7 +14,7 @@ from migrate.db import connect, stop, wait
 from migrate.errors import ConnectionLost, Interrupted, NoGo, ServerError, TryAgain
 from migrate.faults import fault_point
 from migrate.model import Shard, Target
-from migrate.position import Position, capture, place, reached
+from migrate.position import Position, place, reached, standing
 from migrate.state import State
 from migrate.sync.appliers import MOVE_S, Appliers, ReadOn
 from migrate.sync.batch import Batch, Doubt, Layout
@@ -131,7 +131,7 @@ class Passage:
                     if not all(reached(m.position, consistent) for m in marks):
                         return False
             with connect(self._config.source(self._instance)) as source:
-                self._calm = capture(source, self._instance)
+                self._calm = standing(source, self._instance)
         return reached(at, self._calm)
 
     @property

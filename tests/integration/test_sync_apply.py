@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from migrate.sandbox import Sandbox
+from migrate.sync import appliers
 from tests.integration.syncing import Lab, Table, lab
 
 KEYED = "id BIGINT PRIMARY KEY, v INT, memo VARCHAR(20)"
@@ -41,7 +42,8 @@ TABLES = {
     "unlogged": Table(KEYED, (0,), THREE),
     "keyless": Table("a INT NULL, b INT", (0,), ("(1, 1)",)),
     "seldom": Table(UNIQUE, (0,), PAIRS),
-    "busy": Table("id BIGINT PRIMARY KEY, u BIGINT UNIQUE, v INT", (0, 1)),
+    "raced": Table(KEYED, (0,), (", ".join(f"({n}, {n}, 'm')" for n in range(20)),)),
+    "strange": Table(UNIQUE, (0, 1), ("(1, 'a', 1)", "(2, 'b', 2)")),
 }  # fmt: skip
 
 
@@ -244,6 +246,39 @@ def test_a_taken_unique_value_is_drift(scene: Lab) -> None:
     scene.at_target("DELETE FROM seldom WHERE id = 9")
     scene.release("seldom", "go-on")
     scene.same("seldom")
+
+
+def test_a_rogue_write_between_our_read_and_our_commit(scene: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, done = appliers.fault_point, []
+
+    def passes(name: str) -> None:
+        if (
+            name == "after_batch_prepared"
+            and not done
+            and scene.on("raced_0", "SELECT v FROM {t} WHERE id = 1") == [(2,)]
+        ):
+            done.append(scene.at_target("UPDATE raced SET v = 99 WHERE id IN (1, 2)"))
+        before(name)
+
+    monkeypatch.setattr(appliers, "fault_point", passes)
+    scene.on("raced_0", "UPDATE {t} SET v = v + 1")
+    scene.until_held("raced", "drift", "raced_0", "column v")
+    scene.on("raced_0", "UPDATE {t} SET v = v + 1")
+    assert {v for id, v, _ in scene.target_rows("raced") if id in (1, 2)} == {99}
+    scene.at_target("UPDATE raced SET v = id WHERE id IN (1, 2)")
+    scene.release("raced", "go-on")  # also where a part of the batch is in, and the other isn't
+    scene.same("raced")
+
+
+def test_a_unique_value_on_two_shards_names_both(scene: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("migrate.sync.appliers.MOVE_S", 1.0)
+    scene.on("strange_0", "INSERT INTO {t} VALUES (3, 'b', 3)")
+    scene.until_held("strange", "u = 'b'", "strange_0", "strange_1", "key 3")
+    assert (2, "b", 2) in scene.target_rows("strange")
+    scene.on("strange_1", "UPDATE {t} SET u = 'c' WHERE id = 2")
+    scene.settle()
+    scene.release("strange", "go-on")
+    scene.same("strange")
 
 
 def test_overwriting_lets_the_source_win(scene: Lab) -> None:

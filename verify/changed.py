@@ -11,7 +11,7 @@ from migrate.model import Key, Shard
 from verify.checksum import checksums
 from verify.cuts import Cuts
 from verify.narrow import rows_of
-from verify.prove import Part, prove_parts
+from verify.prove import Part, Proven, prove_parts
 from verify.ranges import Keys
 from verify.result import Result
 from verify.tables import Pair
@@ -27,6 +27,26 @@ def verify_keys(cuts: Cuts, pairs: Sequence[Pair], changed: Changed, limit: int)
     `changed` has, by target table and by the shard on which a row of it was written, the values of its key as SQL
     literals of the merged table. Result.tables are the tables that have any; none if there are none.
     """
+    proven = _proven(cuts, pairs, changed)
+    by_name = {pair.name: pair for pair in pairs}
+    # A row may have left the shard where it was written for another one, where it wasn't touched since.
+    bad = [_widened(by_name[p.part.pair.name], p.part) for p in proven if not p.proof.equal]
+    proven = [p for p in proven if p.proof.equal] + prove_parts(cuts, bad, strong=True)
+    return rows_of(cuts, pairs, checksums([by_name[n] for n in sorted(changed)], proven), False, True, limit)
+
+
+def unequal_keys(cuts: Cuts, pairs: Sequence[Pair], changed: Changed) -> dict[str, dict[Shard, set[Key]]]:
+    """Those of the keys that weren't found equal; up to a thousand others for each that isn't."""
+    found: dict[str, dict[Shard, set[Key]]] = {}
+    for proven in _proven(cuts, pairs, changed):
+        keys = proven.part.pair.keys
+        if not proven.proof.equal and keys is not None:
+            for shard, rows in keys.rows.items():
+                found.setdefault(proven.part.pair.name, {}).setdefault(shard, set()).update(rows)
+    return found
+
+
+def _proven(cuts: Cuts, pairs: Sequence[Pair], changed: Changed) -> list[Proven]:
     by_name = {pair.name: pair for pair in pairs}
     if unknown := sorted(set(changed) - set(by_name)):
         raise ConfigError(f"no route leads to {', '.join(unknown)}; known: {', '.join(sorted(by_name))}")
@@ -37,12 +57,7 @@ def verify_keys(cuts: Cuts, pairs: Sequence[Pair], changed: Changed, limit: int)
         for name, shards in sorted(changed.items())
         for rows in _batches(shards)
     ]
-    parts = [replace(part, number=n) for n, part in enumerate(parts)]
-    proven = prove_parts(cuts, parts, strong=True)
-    # A row may have left the shard where it was written for another one, where it wasn't touched since.
-    bad = [_widened(by_name[p.part.pair.name], p.part) for p in proven if not p.proof.equal]
-    proven = [p for p in proven if p.proof.equal] + prove_parts(cuts, bad, strong=True)
-    return rows_of(cuts, pairs, checksums([by_name[n] for n in sorted(changed)], proven), False, True, limit)
+    return prove_parts(cuts, [replace(part, number=n) for n, part in enumerate(parts)], strong=True)
 
 
 def _batches(shards: Mapping[Shard, Collection[Key]]) -> Iterator[dict[Shard, tuple[Key, ...]]]:

@@ -12,7 +12,7 @@ from typing import Self
 from migrate.config import Config
 from migrate.ledger import load_ledger
 from verify.accounts import account_mismatches
-from verify.changed import Changed, verify_keys
+from verify.changed import Changed, unequal_keys, verify_keys
 from verify.controls import control_totals, measures, net_totals
 from verify.counts import counts
 from verify.cuts import Cuts
@@ -52,9 +52,13 @@ class Freeze:
         everything, and the rows of those keys."""
         return self._at(still=False, work=lambda cuts: self._proven(cuts, "ahead", changed, whole=True))
 
-    def rows_ahead(self, changed: Changed) -> Result:
-        """The rows of those keys, where the two sides have no common cut: what differs may be on its way."""
-        return self._at(still=False, work=lambda cuts: verify_keys(cuts, self._pairs, changed, LIMIT))
+    def unequal(self, changed: Changed) -> Changed:
+        """Those of the keys whose rows weren't found equal, where the two sides have no common cut: they may be on
+        their way. Some others are among them."""
+        with Cuts(self._readers, self._pairs, still=True) as cuts:
+            found = unequal_keys(cuts, self._pairs, changed)
+            cuts.renew()
+        return found
 
     def frozen(self, changed: Changed) -> Result:
         """In the freeze: counts and control totals of everything, and the rows of those keys."""

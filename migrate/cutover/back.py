@@ -19,6 +19,7 @@ from migrate.position import Position
 from migrate.source import capture_positions
 
 _PASSES = 5  # over rows that are written while they are compared
+_FEW = 10_000  # keys, which the freeze has time for
 
 
 class Back(Machine):
@@ -115,8 +116,8 @@ class Back(Machine):
             # what reverse writes on the shards is in their binlogs
             keys = merged([self._left, self._changed.read_to(capture_positions(self.config))])
             counts.append(how_many(keys))
-            self._left = self.verifier.differing(self.verifier.rows_ahead(keys), keys) if counts[-1] else {}
-            if how_many(self._left) * 10 > counts[0] or counts[-1] < 1000:
+            self._left = self.verifier.unequal(keys)
+            if counts[-1] < _FEW:
                 break
         return (
             f"{said}\n{counts[0]:,} rows were written since run {clean.run}; {how_many(self._left):,} are to be "

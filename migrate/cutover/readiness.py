@@ -57,17 +57,14 @@ class Verifier(Protocol):
     def ahead(self, changed: Keys) -> Verification:
         """Live, at an exact cut: counts, control totals, accounts and invariants of all, and the rows of those keys."""
 
-    def rows_ahead(self, changed: Keys) -> Verification:
-        """Live, where no exact cut can be had: the rows of those keys."""
+    def unequal(self, changed: Keys) -> Keys:
+        """Live, where no exact cut can be had: those of the keys whose rows weren't found equal, and some others."""
 
     def frozen(self, changed: Keys) -> Verification:
         """While nothing is written: counts and control totals of all, and the rows of those keys."""
 
     def everything(self) -> Verification:
         """While nothing is written: all that `verify all --strong` does."""
-
-    def differing(self, result: Verification, changed: Keys) -> Keys:
-        """Those of the keys whose rows differ by that result; more than those where it can't be told."""
 
     def close(self, kill: bool = False) -> None:
         """Ends its sessions; `kill`: what they are reading, too. May be called by another thread, and again."""

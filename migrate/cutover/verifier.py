@@ -40,21 +40,14 @@ class EdgeVerifier:
     def ahead(self, changed: Keys) -> Verification:
         return self._kept(self._ready().ahead(changed))
 
-    def rows_ahead(self, changed: Keys) -> Verification:
-        return self._ready().rows_ahead(changed)
+    def unequal(self, changed: Keys) -> Keys:
+        return self._ready().unequal(changed)
 
     def frozen(self, changed: Keys) -> Verification:
         return self._kept(self._ready().frozen(changed))
 
     def everything(self) -> Verification:
         return self._kept(self._ready().everything())
-
-    def differing(self, result: Verification, changed: Keys) -> Keys:
-        assert isinstance(result, Result)
-        if result.ok and not result.mismatches:
-            return {}
-        wrong = {m.target for m in result.mismatches} | {t.target for t in result.tables if not t.ok}
-        return {target: shards for target, shards in changed.items() if target in wrong}
 
     def close(self, kill: bool = False) -> None:
         freeze, self._freeze = self._freeze, None

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from migrate.db import Session
 from migrate.doublewrite.errors import Refused
 from migrate.doublewrite.outbox import SCHEMA, Change
+from migrate.doublewrite.plan import Name
 from migrate.doublewrite.router import Image, Router
 from migrate.doublewrite.server import Written
-from migrate.doublewrite.statement import Name
 from migrate.errors import ServerError
 
 _DUPLICATE = 1062

@@ -13,10 +13,10 @@ from typing import Any
 from migrate.doublewrite.errors import Refused
 from migrate.doublewrite.image import key_text
 from migrate.doublewrite.outbox import Change, row_hash
+from migrate.doublewrite.plan import Plan, Value
 from migrate.doublewrite.router import Image
 from migrate.doublewrite.server import Server, Written
 from migrate.doublewrite.sharding import Key
-from migrate.doublewrite.statement import Plan, Value
 from migrate.model import Index, quote
 
 MOST_ROWS = 10_000  # of one statement: their images are held in memory, and their locks until COMMIT

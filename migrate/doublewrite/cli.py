@@ -122,6 +122,7 @@ def drain(
     """
     from migrate.doublewrite import phases, pump
     from migrate.doublewrite.router import Router
+    from migrate.doublewrite.source import Outbox
 
     now = phases.read(config)
     if not now.delivers:
@@ -133,7 +134,7 @@ def drain(
         start_http_server(metrics_port)
     if retry_held:
         for source in config.sources:
-            pump.Outbox(config, source).release()
+            Outbox(config, source).release()
     report = pump.drain(config, Router.of(config), workers=workers, rate=rate).run(until_empty=until_empty)
     emit(report.document(), report.text(), as_json)
     if not report.ok:
@@ -186,12 +187,13 @@ def reverse(
     from migrate.doublewrite import pump
     from migrate.doublewrite.canal import Sink
     from migrate.doublewrite.router import Router
+    from migrate.doublewrite.source import Outbox, Source
 
     if metrics_port:
         start_http_server(metrics_port)
     router = Router.of(config)
-    source: pump.Source = Sink(config, router, canal, after) if canal else pump.Outbox(config, config.target)
-    if retry_held and isinstance(source, pump.Outbox):
+    source: Source = Sink(config, router, canal, after) if canal else Outbox(config, config.target)
+    if retry_held and isinstance(source, Outbox):
         source.release()
     report = pump.Pump(config, router, [source], workers=workers, rate=rate).run(until_empty=until_empty)
     emit(report.document(), report.text(), as_json)

@@ -14,9 +14,9 @@ from migrate.doublewrite.capture import Capture
 from migrate.doublewrite.epoch import Epoch, gate
 from migrate.doublewrite.errors import Fenced, Refused, WrongPrimary
 from migrate.doublewrite.outbox import SLOTS, insert
+from migrate.doublewrite.plan import Plan
 from migrate.doublewrite.server import Server
 from migrate.doublewrite.sharding import Key
-from migrate.doublewrite.statement import Plan
 from migrate.errors import ConnectionLost, TryAgain, classify
 
 _ROWS_AT_ONCE = 200

@@ -16,6 +16,7 @@ from migrate.doublewrite.outbox import SCHEMA, install
 from migrate.doublewrite.phase import Phase
 from migrate.doublewrite.router import Router
 from migrate.doublewrite.server import check_unseen_writers, written_tables
+from migrate.doublewrite.source import Outbox
 from migrate.errors import NoGo
 from migrate.faults import fault_point
 from migrate.holder import owner
@@ -131,7 +132,7 @@ def _check_conditions(config: Config, state: State, router: Router, phase: Phase
                 check_unseen_writers(session, [*written_tables(session, config, router)])
     if wish.phase in ("strict", "read-compare", "read-switch", "reversed") and phase.epoch.primary == "source":
         for source in config.sources:
-            box = pump.Outbox(config, source)
+            box = Outbox(config, source)
             pending, age = box.backlog()
             held = box.held()
             box.close()

@@ -14,9 +14,10 @@ from migrate.doublewrite.epoch import Epoch
 from migrate.doublewrite.errors import Refused
 from migrate.doublewrite.image import Images
 from migrate.doublewrite.outbox import Change, check_installed
+from migrate.doublewrite.plan import Name, Plan
 from migrate.doublewrite.router import Image, Router
 from migrate.doublewrite.sharding import Key
-from migrate.doublewrite.statement import Name, Plan, read
+from migrate.doublewrite.statement import read
 from migrate.errors import ConfigError
 from migrate.ledger import Money, load_ledger
 from migrate.model import Shard, TableDef, quote

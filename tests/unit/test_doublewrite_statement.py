@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from migrate.doublewrite.errors import Refused
-from migrate.doublewrite.statement import Plan, read
+from migrate.doublewrite.plan import Plan
+from migrate.doublewrite.statement import read
 
 
 def rendered(sql: str) -> str:

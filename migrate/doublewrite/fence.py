@@ -18,7 +18,7 @@ from migrate.config import Config, Endpoint
 from migrate.db import Session, connect, wait
 from migrate.doublewrite import phase as phases
 from migrate.doublewrite.epoch import Epoch, Side
-from migrate.doublewrite.outbox import SCHEMA
+from migrate.doublewrite.outbox import SCHEMA, SLOTS
 from migrate.doublewrite.phase import Phase, side_servers
 from migrate.errors import NoGo, ServerError, TryAgain
 from migrate.faults import fault_point
@@ -26,6 +26,7 @@ from migrate.position import Position, capture
 from migrate.state import State
 
 T = TypeVar("T")
+_AT_ONCE = 8  # slots of the target that are locked by one statement
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,13 @@ def _put(
         session.execute("SET SESSION innodb_lock_wait_timeout = %s", [max(1, math.ceil(within_s))])
         begin = "BEGIN PESSIMISTIC" if endpoint == config.target else "BEGIN"
         with session.transaction(begin):
-            session.query(f"SELECT slot FROM {SCHEMA}.epoch WHERE migration = %s FOR UPDATE", [config.name])
+            # TiDB grants a statement all of its locks or none: asked for at once, the slots of an application that
+            # keeps writing are never all free.
+            for slot in range(0, SLOTS if endpoint == config.target else _AT_ONCE, _AT_ONCE):
+                session.query(
+                    f"SELECT slot FROM {SCHEMA}.epoch WHERE migration = %s AND slot BETWEEN %s AND %s FOR UPDATE",
+                    (config.name, slot, slot + _AT_ONCE - 1),
+                )
             if inside is not None:
                 inside(session, endpoint)
             session.execute(

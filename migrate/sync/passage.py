@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from time import monotonic, time
 from typing import Any
 from zlib import crc32
@@ -11,20 +10,21 @@ from zlib import crc32
 from migrate.config import Config
 from migrate.copy.rowformat import RowRefused
 from migrate.db import connect, stop, wait
-from migrate.errors import ConnectionLost, Interrupted, NoGo, ServerError, TryAgain
+from migrate.errors import ConnectionLost, Interrupted
 from migrate.faults import fault_point
-from migrate.model import Shard, Target
-from migrate.position import Position, place, reached, standing
+from migrate.model import Target
+from migrate.position import Position, place, reached
 from migrate.state import State
 from migrate.sync.appliers import MOVE_S, Appliers, ReadOn
 from migrate.sync.batch import Batch, Doubt, Layout
-from migrate.sync.change import Change
+from migrate.sync.calm import Calm
 from migrate.sync.elsewhere import Elsewhere
-from migrate.sync.evolve import Apply, Hold
-from migrate.sync.marks import Mark, Marks
+from migrate.sync.goal import Goal
+from migrate.sync.marks import Marks
 from migrate.sync.monitor import Halt, Monitor, Progress
 from migrate.sync.resolution import Held
 from migrate.sync.router import ECHO, Router
+from migrate.sync.statements import Statements
 from migrate.sync.stream import BEGIN, COMMIT, DELETE, HEARTBEAT, IDLE, INSERT, ROWS, STATEMENT, Stream
 
 log = logging.getLogger("migrate")
@@ -34,7 +34,6 @@ log = logging.getLogger("migrate")
 _CHANGES = 30_000
 _BYTES = 24 << 20
 _NEAR_S = 5.0  # closer to the source than this, what has come is applied as soon as the appliers are free
-_IS_DML = re.compile(r"\s*(INSERT|UPDATE|DELETE|REPLACE)\b", re.IGNORECASE)
 _SLOW_S = 5.0  # a batch that takes the target longer than this is followed by smaller ones
 
 
@@ -46,12 +45,14 @@ class Passage:
         *, end: Position | None = None, held: Held | None = None,
     ):  # fmt: skip
         self._config, self._instance, self._router, self._marks = config, instance, router, marks
-        self._monitor, self._progress, self._end, self._held = monitor, progress, end, held
+        self._monitor, self._progress = monitor, progress
+        self._goal = Goal(instance, end, exactly=held is None)
+        self._statements = Statements(config, router, held)
         self._overwrite = held is not None and held.resolution == "overwrite"
         self._limit = _CHANGES
         self._least: Position | None = None  # up to where the next batch must go, and until when it may be made longer
         self._grows_until: float | None = None
-        self._calm: Position | None = None
+        self._calm = Calm(config, instance)
 
     def run(self) -> str:
         """Applies until something else is to be done; gives what: end, stop, pause, resolve or held.
@@ -62,7 +63,7 @@ class Passage:
             try:
                 return self._run()
             except ReadOn as longer:
-                if self._marks.held is not None and not reached(self._end or {}, longer.position):
+                if self._marks.held is not None and not reached(self._goal.position or {}, longer.position):
                     return "later"  # when the others are there
                 self._least = longer.position
                 self._grows_until = self._grows_until or monotonic() + MOVE_S
@@ -83,7 +84,7 @@ class Passage:
             self._redo = ahead if ahead.seq > behind.seq else None
             self._redo_parts = [p for p, m in enumerate(marks) if m.seq < ahead.seq]
             self._inside = behind.inside
-            self._check_end(ahead)
+            self._goal.check_start(ahead)
             self._progress.position, self._progress.source_time = behind.position, behind.source_time
             self._stream = Stream(
                 self._config.source(self._instance), behind.position, self._router.wanted, server_id=self._server_id()
@@ -96,14 +97,6 @@ class Passage:
         finally:
             self._appliers.close()
 
-    def _check_end(self, mark: Mark) -> None:
-        """NoGo if what is applied goes beyond the end."""
-        end, at = self._end, mark.position
-        if end is None or self._marks.held is not None:
-            return
-        if (reached(at, end) and not reached(end, at)) or (mark.inside and reached(at, end)):
-            raise NoGo(f"{self._instance}: sync is beyond {_text(end)} already, at {_text(at)}")
-
     def _server_id(self) -> int:
         """One of its own for every migration, instance and table held; far above what people choose."""
         name = f"{self._config.name}/{self._instance}/{self._marks.held or ''}"
@@ -114,25 +107,9 @@ class Passage:
         fuzzy = self._overwrite or not reached(at, self._consistent)
         inside = max(self._ordinal, self._inside)
         return Batch(
-            fuzzy, careful=not self._is_calm(at), overwriting=self._overwrite, grows_until=self._grows_until,
+            fuzzy, careful=not self._calm.reached(at), overwriting=self._overwrite, grows_until=self._grows_until,
             start=at, start_inside=inside, position=at, inside=inside,
         )  # fmt: skip
-
-    def _is_calm(self, at: Position) -> bool:
-        """Whether no row was written over, while the copy's fuzzy time was replayed, that is still to leave a shard.
-
-        What was written over on an instance had left the shard of another by then: before where that one is when all
-        are out of the fuzzy time.
-        """
-        if self._calm is None:
-            with connect(self._config.target, patience_s=self._config.run.patience_s) as session:
-                for name, consistent in State(self._config.name, session).consistent().items():
-                    marks = Marks(self._config.name, name).read(session)
-                    if not all(reached(m.position, consistent) for m in marks):
-                        return False
-            with connect(self._config.source(self._instance)) as source:
-                self._calm = standing(source, self._instance)
-        return reached(at, self._calm)
 
     @property
     def _here(self) -> Position:
@@ -226,71 +203,16 @@ class Passage:
             return
         self._flush(now=True)
         self._land()
-        for change, shard, target in changes:
-            if not self._router.passes(target) or target in self._batch.doubts:
-                continue
-            if target is None or self._agreed(change, shard, target):
-                self._router.take(change, shard, target, self._batch)
+        self._statements.take(changes, self._batch)
 
-    def _agreed(self, change: Change, shard: Shard, target: Target) -> bool:
-        """Brings the target where the change wants it. False if the table is held for it."""
-        last = ""
-        while True:
-            decision = self._router.decide(change, shard, target)
-            if isinstance(decision, Apply) and decision.statements[0] != last:
-                last = decision.statements[0]
-                self._router.run_on_target(last)
-                self._journal("ddl applied", target, change, shard, applied=decision.statements[0], why=decision.why)
-                continue
-            if isinstance(decision, Apply):
-                decision = Hold(f"the target is not changed by {last}", "Look at it, then go on, skip or replace.")
-            held, self._held = self._held, None
-            decided = isinstance(decision, Hold) and held is not None and held.statement == change.statement
-            if decided and held is not None and held.resolution in ("skip", "replace"):
-                if held.replacement and (failed := self._replaced(held.replacement, change)):
-                    self._doubt(target, f"{shard}: the replacement failed: {failed}", change.statement)
-                    return False
-                self._journal(f"ddl: {held.resolution}", target, change, shard, applied=held.replacement)
-                return True
-            if isinstance(decision, Hold):
-                self._doubt(target, f"{decision.reason} {decision.remedy}".strip(), change.statement)
-                return False
-            return True
-
-    def _replaced(self, statement: str, change: Change) -> str:
-        """Runs what the operator wants instead: changes of rows in the transaction of the position, DDL, which commits
-        by itself, before it. Gives what the target has against it."""
-        if not _IS_DML.match(statement):
-            try:
-                self._router.run_on_target(statement)
-            except (ConnectionLost, TryAgain):
-                raise
-            except ServerError as error:
-                return str(error)
-            return ""
-        self._batch.replacements.append((statement, change.statement))
-        return ""
-
-    def _journal(self, event: str, target: Target, change: Change, shard: Shard, **detail: Any) -> None:
-        State.settled(
-            self._config,
-            lambda state: state.journal(
-                event, target=str(target), shard=str(shard), statement=change.statement, **detail
-            ),
-        )
-
-    def _doubt(self, target: Target, reason: str, statement: str | None = None) -> None:
+    def _doubt(self, target: Target, reason: str) -> None:
         log.warning("%s: %s is held: %s", self._instance, target, reason)
-        self._batch.hold(target, reason, statement)
+        self._batch.hold(target, reason)
 
     def _boundary(self) -> str | None:
         """Between two transactions: applies what is due, and listens. Gives a reason to leave the stream."""
-        batch, end = self._batch, self._end
-        if end is not None and self._marks.held is None and _beyond(self._stream.position(), end):
-            raise NoGo(
-                f"{self._instance}: no transaction ends at {_text(end)}; the one that is under way there ends at "
-                f"{_text(self._stream.position())}, and isn't applied"
-            )
+        batch = self._batch
+        self._goal.check_end(self._stream.position())
         if self._redo is not None:
             if self._redo.inside or not reached(self._stream.position(), self._redo.position):
                 return None
@@ -340,7 +262,7 @@ class Passage:
 
     def _wanted(self) -> str | None:
         """Why to leave the stream here."""
-        if self._end is not None and reached(self._here, self._end):
+        if self._goal.reached(self._here):
             return "end"
         if self._monitor.wanted != "run":
             return self._monitor.wanted
@@ -430,11 +352,3 @@ class Passage:
             told.reason = f"the target took {seconds:.1f} s for a batch; the next are of {self._limit:,} changes"
         elif self._limit < _CHANGES and seconds < _SLOW_S / 4:
             self._limit = min(_CHANGES, self._limit * 2)
-
-
-def _beyond(position: Position, end: Position) -> bool:
-    return position["server_uuid"] == end["server_uuid"] and place(position) > place(end)
-
-
-def _text(position: Position) -> str:
-    return f"{position['file']}:{position['offset']}" if position["file"] else position["gtid_set"]

@@ -41,7 +41,7 @@ class Endpoint:
     user: str
     password: str = field(repr=False, default="")
     tls: tuple[tuple[str, str], ...] = ()
-    answer_s: float = 0
+    answer_s: float = field(repr=False, default=0)
 
     @property
     def plain(self) -> bool:

@@ -43,7 +43,7 @@ _OPERATIONS = st.lists(
 
 
 def _apply(operations: list[Any], rows: dict[int, tuple[int, int, int]], batch: Batch, layout: Layout) -> None:
-    """Does to `rows` what the operations say, where a server would allow it, and tells the batch what its binlog says."""
+    """Does to `rows` what the operations say, where a server would allow it; tells the batch what its binlog says."""
     for what, key, other, unique, value in operations:
         taken = {row[1] for row in rows.values()}
         if what == "i" and key not in rows and unique not in taken:

@@ -108,17 +108,22 @@ class Appliers:
         return True
 
     def _awaited(self, instance: str, goal: Position) -> bool:
-        """Waits until another follower has applied all up to there; False if it doesn't get on."""
+        """Waits until another follower has applied all up to there; False if it doesn't get on. One that waits for its
+        source is waited for: it comes back, or ends us all."""
         marks, last, since = Marks(self._config.name, instance), -1, monotonic()
         with connect(self._config.target, patience_s=self._config.run.patience_s) as session:
             while monotonic() - since < MOVE_S:
                 now = marks.read(session)
                 if all(not m.inside and reached(m.position, goal) for m in now):
                     return True
-                if (seq := sum(m.seq for m in now)) != last:
+                if (seq := sum(m.seq for m in now)) != last or self._lacks_source(session, instance):
                     last, since = seq, monotonic()
                 wait(0.1)
         return False
+
+    def _lacks_source(self, session: Session, instance: str) -> bool:
+        told = "SELECT state->>'$.state' FROM migrate_meta.sync_status WHERE migration = %s AND instance = %s"
+        return bool(session.value(told, (self._config.name, instance)) == "waiting")
 
     def _attempt(self, batch: Batch, parts: list[int], goal: int) -> None:
         try:

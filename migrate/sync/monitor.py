@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic, time
 from typing import Any
 
@@ -20,6 +20,7 @@ log = logging.getLogger("migrate")
 _POLL_S = 0.2
 _SAY_S = 0.5
 _MEASURE_S = 0.5
+_ANSWER_S, _AWAY_S = 2.0, 2.0  # how long the source is waited for, and left alone when it didn't answer
 _RATE_S = 5.0
 
 
@@ -96,9 +97,8 @@ class Monitor(threading.Thread):
                 self._hear(session)
                 now = monotonic()
                 if now - measured >= _MEASURE_S:
-                    source = source or Session(self._config.source(self._instance))
-                    self._measure(source)
-                    measured = now
+                    source = self._measured(source)
+                    measured = monotonic() if source else monotonic() + _AWAY_S
                 if now - rated >= _RATE_S:
                     self._progress.rate = (self._progress.changes - changes) / (now - rated) if rated else 0.0
                     rated, changes = now, self._progress.changes
@@ -107,14 +107,26 @@ class Monitor(threading.Thread):
                     said = now
             except (ConnectionLost, TryAgain) as error:
                 log.debug("%s: monitor: %s", self._instance, error)
-                for broken in (session, source):
-                    if broken is not None:
-                        broken.close()
-                session = source = None
+                if session is not None:
+                    session.close()
+                session = None
         if source is not None:
             source.close()
         with suppress(ServerError), session or Session(self._config.target) as last:
             self.say(last)
+
+    def _measured(self, source: Session | None) -> Session | None:
+        """Measures, and gives the session to go on with. None if the source is away or stalls: what there is to hear
+        and to say must not wait for it."""
+        try:
+            source = source or Session(replace(self._config.source(self._instance), answer_s=_ANSWER_S))
+            self._measure(source)
+        except (ConnectionLost, TryAgain) as error:
+            log.debug("%s: monitor: %s", self._instance, error)
+            if source is not None:
+                source.close()
+            return None
+        return source
 
     def _measure(self, source: Session) -> None:
         """How far the source is ahead of what is applied."""

@@ -30,18 +30,19 @@ class SyncStopped(MigrateError):
 
 
 def following(session: Session, migration: str) -> dict[str, float]:
-    """Seconds since each follower's last sign of life, by instance; {} if sync never ran."""
+    """Seconds since each follower's last sign of life, by instance; of one that said that it ends, too many for it to
+    be alive. {} if sync never ran."""
     try:
         rows = session.query(
-            "SELECT instance, TIMESTAMPDIFF(MICROSECOND, heartbeat, NOW(6)) FROM migrate_meta.sync_status "
-            "WHERE migration = %s",
+            "SELECT instance, TIMESTAMPDIFF(MICROSECOND, heartbeat, NOW(6)), "
+            "COALESCE(state->>'$.state' IN ('stopped', 'ended'), 0) FROM migrate_meta.sync_status WHERE migration = %s",
             [migration],
         )
     except ServerError as error:
         if error.number in _NO_TABLE:
             return {}
         raise
-    return {str(instance): int(age) / 1e6 for instance, age in rows}
+    return {str(instance): max(int(age) / 1e6, _ALIVE_S * int(over)) for instance, age, over in rows}
 
 
 def alive(ages: Mapping[str, float], instances: Sequence[str]) -> bool:

@@ -49,7 +49,7 @@ class Passage:
         self._goal = Goal(instance, end, exactly=held is None)
         self._statements = Statements(config, router, held)
         self._overwrite = held is not None and held.resolution == "overwrite"
-        self._limit = _CHANGES
+        self._limit, self._slow = _CHANGES, ""  # the most changes of a batch; why they are fewer than they might be
         self._least: Position | None = None  # up to where the next batch must go, and until when it may be made longer
         self._grows_until: float | None = None
         self._calm = Calm(config, instance)
@@ -330,7 +330,7 @@ class Passage:
         if self._flying is None:
             return
         batch, begun = self._flying
-        self._progress.reason = self._appliers.reason
+        self._progress.reason = self._appliers.reason or self._slow
         self._appliers.wait()
         self._flying = self._grows_until = None
         for target in batch.doubts:
@@ -340,7 +340,7 @@ class Passage:
 
     def _tell(self, batch: Batch, seconds: float) -> None:
         told, self._moved = self._progress, True
-        told.state, told.reason = "following", ""
+        told.state = "following"
         told.batches += 1
         told.changes += batch.changes
         told.transactions += batch.transactions
@@ -349,6 +349,9 @@ class Passage:
         told.position, told.source_time = batch.position, batch.source_time or told.source_time
         if seconds > _SLOW_S:
             self._limit = max(1000, self._limit // 2)
-            told.reason = f"the target took {seconds:.1f} s for a batch; the next are of {self._limit:,} changes"
+            self._slow = f"the target took {seconds:.1f} s for a batch; the next are of {self._limit:,} changes at most"
         elif self._limit < _CHANGES and seconds < _SLOW_S / 4:
             self._limit = min(_CHANGES, self._limit * 2)
+        if self._limit == _CHANGES:
+            self._slow = ""
+        told.reason = self._slow

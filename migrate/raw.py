@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from threading import Lock
 from typing import Any
 
 import mysql.vendor
@@ -15,6 +16,8 @@ from migrate.db import PINNED, Session
 from migrate.errors import ServerError, classify
 
 _AUTH_NEEDS_TLS = 2061
+# The first mysql_init() of a process sets the library up, and two at once crash it (MySQL's manual, C API, threads).
+_one_by_one = Lock()
 _PLUGINS = os.path.join(next(iter(mysql.vendor.__path__)), "plugin")  # how the extension authenticates
 
 
@@ -52,13 +55,14 @@ def _connected(endpoint: Endpoint, local_infile: bool) -> Any:
     connection = MySQL(
         buffered=False, raw=True, charset_name="utf8mb4", connection_timeout=10, plugin_dir=_PLUGINS
     )  # fmt: skip
-    connection.connect(
-        host=endpoint.host,
-        port=endpoint.port,
-        user=endpoint.user,
-        password=endpoint.password,
-        ssl_disabled=endpoint.plain,
-        local_infile=local_infile,
-        **dict(endpoint.tls),
-    )
+    with _one_by_one:
+        connection.connect(
+            host=endpoint.host,
+            port=endpoint.port,
+            user=endpoint.user,
+            password=endpoint.password,
+            ssl_disabled=endpoint.plain,
+            local_infile=local_infile,
+            **dict(endpoint.tls),
+        )
     return connection

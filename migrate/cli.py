@@ -17,6 +17,7 @@ from migrate.errors import MISMATCH
     cls=CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
     elsewhere={
+        "rehearse": "migrate.rehearse.cli",
         "sandbox": "migrate.sandbox.cli",
         "sync": "migrate.sync.cli",
         "double-write": "migrate.doublewrite.cli",
@@ -184,33 +185,6 @@ def status(config: Config, watch: bool, as_json: bool) -> None:
         wait(2)
         found = read_status(config)
     emit(found.document(), found.text(), as_json)
-
-
-@cli.command()
-@click.option("--sandbox", "on_sandbox", is_flag=True, required=True, help="On servers of this machine, made for it.")
-@click.option("--pack", default="payment", show_default=True, help="The ledger to rehearse with.")
-@click.option("--rows", type=click.IntRange(2), default=100_000, show_default=True, help="Ledger entries to seed.")
-@click.option("--mysql", default="5.6", show_default=True, metavar="5.6|9.7|PATH", help="The sources' version.")
-@click.option("--instances", type=click.IntRange(1, 64), default=2, show_default=True, help="MySQL servers.")
-@click.option("--root", type=click.Path(path_type=Path), help="The folder for servers and evidence; made anew.")
-@workers_option
-@json_option
-def rehearse(
-    on_sandbox: bool, pack: str, rows: int, mysql: str, instances: int, root: Path | None, workers: int | None,
-    as_json: bool,
-) -> None:  # fmt: skip
-    """Does the main job from nothing, with a stopwatch, and says go or no-go. Exits 1 for a no-go.
-
-    \b
-    Example: migrate rehearse --sandbox
-    """
-    del on_sandbox  # required: servers are started and data is made, so it has to be said
-    from migrate.rehearse import rehearse as run
-
-    report = run(pack=pack, rows=rows, mysql=mysql, instances=instances, root=root, workers=workers or 2)
-    emit(report.document(), report.text(), as_json)
-    if not report.go:
-        sys.exit(MISMATCH)
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from migrate.position import Position, capture
 from migrate.state import State
 
 T = TypeVar("T")
-_AT_ONCE = 8  # slots of the target that are locked by one statement
+_AT_ONCE = 16  # slots of the target that are locked by one statement
 
 
 @dataclass(frozen=True)

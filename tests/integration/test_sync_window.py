@@ -179,11 +179,14 @@ def _text(value: str | None) -> str:
     return "NULL" if value is None else f"'{value}'"
 
 
-@pytest.fixture(params=["bytewise", "folded"])
+@pytest.fixture(params=["small", "large"])
 def wandering(
-    request: pytest.FixtureRequest, servers_of: tuple[list[Server], Server], batches: str
+    request: pytest.FixtureRequest, servers_of: tuple[list[Server], Server], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Lab, Wanderers]]:
-    columns = UNIQUE if request.param == "bytewise" else FOLDED
+    """Rows that wander, in small batches with unique values that compare by their bytes, in large ones by their case."""
+    if request.param == "small":
+        monkeypatch.setattr("migrate.sync.passage._CHANGES", 1)
+    columns = UNIQUE if request.param == "small" else FOLDED
     with lab(*servers_of, {"far": Table(columns, (0, 0, 0))}) as scene:
         yield scene, Wanderers(scene, "far", seed=7)
 

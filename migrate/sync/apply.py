@@ -104,13 +104,12 @@ def _write_exactly(writer: Writer, target: Target, entries: list[Entry], batch: 
     fresh: Rows = []
     changed: Rows = []
     known: Rows = []
-    perhaps: Rows = []
+    came: Rows = []
+    perhaps: Rows = []  # there, left by a shard that had the key before us and gave it up
     for before, after, was, now in entries:
         if was is None:
-            if after is None:
-                perhaps.append((now, before))
-            else:
-                fresh.append((now, after))
+            came += [(now, after)] if after is not None else []
+            perhaps += [(now, before)] if after is None else []
             continue
         known.append((was, before))
         if after is None:
@@ -126,14 +125,13 @@ def _write_exactly(writer: Writer, target: Target, entries: list[Entry], batch: 
     if batch.careful:
         gone = _ours(writer, target, gone, elsewhere)
     if target in batch.settled:
-        fresh = _not_there(writer, target, fresh)
-        stood = {id(after) for _, after, was, _ in entries if was is not None}
-        perhaps += [row for row in fresh if batch.careful and id(row[1]) not in stood]
+        came = _not_there(writer, target, came)
+        perhaps += came if batch.careful else []
     _delete(writer, target, _left(writer, target, perhaps, elsewhere))
     # First what leaves, so that what comes finds its unique values free.
     if _delete(writer, target, gone + given) != len(gone) + len(given):
         raise MigrateError(f"{target}: rows that were read in this transaction could not be deleted in it")
-    for rows, replace in (changed, True), (fresh, False):
+    for rows, replace in (changed, True), (fresh + came, False):
         if said := _load(writer, target, rows, replace=replace):
             writer.execute("ROLLBACK")  # what stood there before is to be looked at
             raise _collision(writer, target, rows, known, said, elsewhere)

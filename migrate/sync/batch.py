@@ -202,7 +202,9 @@ class Batch:
         if self.doubled and (mover := self.doubled.pop((layout.target, key), None)) is not None:
             entry[NOW], entry[AFTER] = mover
         elif entry[BEFORE] is None:  # it came and went
-            if self.fuzzy:  # but the copy may have read it meanwhile
+            # But the copy may have read it meanwhile, or another shard, whose it was before, left it in its place for
+            # us. WAS stays None: whether it is there is not known.
+            if self.fuzzy or self.careful:
                 entry[BEFORE] = image
             else:
                 del entries[key]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _SHORT_S = 4.0  # the freeze that a cutover may take where it is to run out of time
 _HOOK_S = 1.0
-_WITHIN_S = 60
+_WITHIN_S = 300  # for what a cutover does before its freeze
 
 
 @dataclass(frozen=True)

@@ -48,12 +48,15 @@ def shares(batch: Batch, parts: int) -> list[Share]:
     """
     cut: list[Share] = [defaultdict(list) for _ in range(parts)]
     for target, entries in batch.tables.items():
-        layouts = {id(e[NOW] or e[WAS]): e[NOW] or e[WAS] for e in entries.values()}
-        together = _together(layouts.values(), entries.values())
+        # One that came and went counts in a fuzzy batch only: whether it is looked for in another may be seen
+        # differently when the part is written again.
+        count = [e for e in entries.values() if batch.fuzzy or e[WAS] is not None or e[AFTER] is not None]
+        layouts = {id(e[NOW] or e[WAS]): e[NOW] or e[WAS] for e in count}
+        together = _together(layouts.values(), count, batch.fuzzy)
         home = crc32(str(target).encode()) % parts
         everything = not all(layout.bytewise for layout in layouts.values()) and together is not None
         for key, entry in entries.items():
-            if everything or (together and _hands_on(entry, together)):
+            if everything or (together and _hands_on(entry, together, batch.fuzzy)):
                 part = home
             else:
                 part = key % parts if isinstance(key, int) else crc32(repr(key).encode()) % parts
@@ -61,14 +64,14 @@ def shares(batch: Batch, parts: int) -> list[Share]:
     return cut
 
 
-def _together(layouts: Iterable[Layout], entries: Iterable[Entry]) -> set[Hashable] | None:
+def _together(layouts: Iterable[Layout], entries: Iterable[Entry], fuzzy: bool) -> set[Hashable] | None:
     """The unique values that rows of the batch give up; None if no two rows can get into each other's way."""
     layouts = list(layouts)
     if all(layout.bytewise and not layout.uniques for layout in layouts):
         return None
     given: set[Hashable] = set()
     for entry in entries:
-        if entry[BEFORE] is not None:
+        if _stood(entry, fuzzy):
             given.update(_unique_values(entry[WAS] or entry[NOW], entry[BEFORE]) - _kept(entry))
     bytewise = all(layout.bytewise for layout in layouts)
     return given if given or not bytewise else None
@@ -82,9 +85,14 @@ def _kept(entry: Entry) -> set[Hashable]:
     return _unique_values(entry[NOW], entry[AFTER]) if entry[AFTER] is not None else set()
 
 
-def _hands_on(entry: Entry, given: set[Hashable]) -> bool:
+def _stood(entry: Entry, fuzzy: bool) -> bool:
+    """Whether the row was there before the batch, or may have been if it is fuzzy."""
+    return entry[BEFORE] is not None and (fuzzy or entry[WAS] is not None)
+
+
+def _hands_on(entry: Entry, given: set[Hashable], fuzzy: bool) -> bool:
     values = _kept(entry)
-    if entry[BEFORE] is not None:
+    if _stood(entry, fuzzy):
         values = values ^ _unique_values(entry[WAS] or entry[NOW], entry[BEFORE])
     return not values.isdisjoint(given)
 

@@ -167,10 +167,10 @@ def schema(config: Config, execute: bool, as_json: bool) -> None:
 
 @cli.command()
 @with_config
-@click.option("--watch", is_flag=True, help="Again every two seconds, until the copy is complete.")
+@click.option("--watch", is_flag=True, help="Again every second, as long as something is under way.")
 @json_option
 def status(config: Config, watch: bool, as_json: bool) -> None:
-    """Shows where every table of the migration stands, who runs it, and how long it will take.
+    """Shows where everything stands: copy, sync, phase, cutover; who runs it, and how long it will take.
 
     \b
     Example: migrate -c migration.toml status --watch
@@ -179,10 +179,10 @@ def status(config: Config, watch: bool, as_json: bool) -> None:
     from migrate.status import read_status
 
     found = read_status(config)
-    while watch and not found.finished_at:
+    while watch and found.goes_on:
         click.clear()
         emit(found.document(), found.text(), as_json)
-        wait(2)
+        wait(1)
         found = read_status(config)
     emit(found.document(), found.text(), as_json)
 

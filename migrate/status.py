@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from migrate.config import Config
+from migrate.cutover.journal import CutoverJournal, Run, StepRecord
 from migrate.db import Row, Session, connect
-from migrate.errors import ConnectionLost, ServerError
+from migrate.doublewrite import phase as phases
+from migrate.doublewrite.phase import Phase
+from migrate.errors import ConfigError, ConnectionLost, ServerError
 from migrate.holder import describe, is_dead
 from migrate.lease import LEASE_S
 
@@ -88,6 +91,30 @@ class TableStatus:
 
 
 @dataclass(frozen=True)
+class Switch:
+    """A cutover or rollback, and the steps that it has taken."""
+
+    run: Run
+    steps: tuple[StepRecord, ...]
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "run": self.run.number,
+            "direction": self.run.direction,
+            "outcome": self.run.outcome,
+            "freeze_s": self.run.freeze_s,
+            "reason": self.run.reason,
+            "steps": [{"name": s.name, "outcome": s.outcome, "seconds": s.seconds} for s in self.steps],
+        }
+
+    def text(self) -> str:
+        frozen = "" if self.run.freeze_s is None else f", writes refused for {self.run.freeze_s:.1f} s"
+        now = f" at {self.steps[-1].name}" if self.steps and self.run.outcome == "running" else ""
+        took = (s.name if s.seconds is None else f"{s.name} {s.seconds:.2f} s" for s in self.steps)
+        return f"{self.run.direction} {self.run.number}: {self.run.outcome}{now}{frozen}\n  {', '.join(took)}"
+
+
+@dataclass(frozen=True)
 class Status:
     """A migration as its state tells it."""
 
@@ -100,6 +127,8 @@ class Status:
     positions: dict[str, Any] = field(default_factory=dict)
     journal: tuple[dict[str, Any], ...] = ()
     sync: Any = None  # a SyncStatus, once sync has run
+    phase: Phase | None = None  # once the double write is installed
+    switch: Switch | None = None  # the last cutover or rollback
 
     def document(self) -> dict[str, Any]:
         """The status as JSON has it."""
@@ -115,8 +144,17 @@ class Status:
             "tables": [t.document() for t in self.tables],
             "positions": self.positions,
             "sync": self.sync and self.sync.document(),
+            "phase": self.phase and {"is": str(self.phase.epoch), "forward": self.phase.forward,
+                                     "pending": self.phase.pending},
+            "cutover": self.switch and self.switch.document(),
             "journal": list(self.journal),
-        }
+        }  # fmt: skip
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether something is under way: the copy isn't complete, or a process runs the migration or its cutover."""
+        switching = self.switch is not None and self.switch.run.outcome == "running"
+        return not self.finished_at or bool(self.holder and self.holder.lives) or switching
 
     def text(self) -> str:
         """The status for people."""
@@ -132,6 +170,10 @@ class Status:
         lines += [t.text() for t in self.tables]
         if self.sync:
             lines.append(self.sync.text())
+        if self.phase:
+            lines.append(f"double write: {self.phase.epoch}; the shards' changes come by {self.phase.forward}")
+        if self.switch:
+            lines.append(self.switch.text())
         lines.append(f"positions captured: {', '.join(sorted(self.positions)) or 'none yet'}")
         return "\n".join([*lines, *(f"{e['at']} {e['event']} {json.dumps(e['detail'])}" for e in self.journal)])
 
@@ -173,11 +215,26 @@ def read_status(config: Config) -> Status:
                 )
             },
             sync=_sync(config, session),
+            phase=_phase(config, session),
+            switch=_switch(config, session),
             journal=tuple(
                 {"at": _time(at), "operator": operator, "event": event, "detail": json.loads(detail)}
                 for at, operator, event, detail in journal[-_EVENTS:]
             ),
         )
+
+
+def _phase(config: Config, session: Session) -> Phase | None:
+    try:
+        return phases.read(session, config.name)
+    except ConfigError:
+        return None
+
+
+def _switch(config: Config, session: Session) -> Switch | None:
+    journal = CutoverJournal(config.name, session)
+    run = journal.last()
+    return Switch(run, tuple(journal.steps(run.number))) if run is not None else None
 
 
 def _tables(config: Config, session: Session, journal: list[Row]) -> tuple[TableStatus, ...]:

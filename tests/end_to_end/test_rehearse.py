@@ -59,6 +59,14 @@ def test_the_whole_migration_is_go_under_traffic(tmp_path: Path, version: str) -
         assert "<h1>Go</h1>" in page
         assert page.count("<svg") == 4
         assert not re.search(r"""(src|href)=["']?(https?:)?//""", page), "the page must need no network"
+        status = subprocess.run(
+            [sys.executable, "-m", "migrate.cli", "-c", report["config"], "status", "--json"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        told = json.loads(status.stdout)
+        assert (told["cutover"]["direction"], told["cutover"]["outcome"]) == ("rollback", "done")
+        assert "switch" in [s["name"] for s in told["cutover"]["steps"]]
+        assert "source is primary" in told["phase"]["is"]
         password = re.search(r"migrator:([^@]+)@", (root / "rehearsal.toml").read_text())
         assert password
         assert all(password[1] not in p.read_text() for p in folder.iterdir()), "a secret in the evidence"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
@@ -24,6 +25,7 @@ class Proxy:
         self._flowing.set()
         self._rules: list[_Rule] = []
         self.cuts = 0
+        self.pause_s = 0.0  # before each piece that is forwarded
         self.port = 0
         self.accept()
 
@@ -91,6 +93,7 @@ class Proxy:
                 for source in select.select(pair, [], [])[0]:
                     data = source.recv(65_536)
                     self._flowing.wait()
+                    time.sleep(self.pause_s)
                     if not data or not self._passes(data, source is client, pair, seen):
                         self._cut(pair, count=bool(data))
                         return

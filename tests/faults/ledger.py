@@ -123,10 +123,15 @@ patience_s = {patience_s}
         sql = f"SELECT COUNT(loaded_rows) FROM migrate_meta.chunk WHERE migration = '{self.name}'"
         return int(query(self.target, sql)[0][0])
 
-    def assert_moved(self) -> None:
-        """Both sides hold the same rows, none twice, the checkpoints say so, and sync knows from where to go on."""
+    def assert_same(self) -> tuple[int, int, Any]:
+        """Both sides hold the same rows; gives their sums."""
         on_source = self.ledger.sums()
         assert query(self.target, f"SELECT {_SUM} FROM {self.table}")[0] == on_source
+        return on_source
+
+    def assert_moved(self) -> None:
+        """Both sides hold the same rows, none twice, the checkpoints say so, and sync knows from where to go on."""
+        on_source = self.assert_same()
         twice = f"SELECT COUNT(*) - COUNT(DISTINCT id), COUNT(*) - COUNT(DISTINCT ref) FROM {self.table}"
         assert query(self.target, twice) == [(0, 0)]
         checked = (f"SELECT SUM(loaded_rows), SUM(loaded_rows IS NULL) FROM migrate_meta.chunk "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -31,13 +31,26 @@ class Leg:
 
 
 @dataclass(frozen=True)
+class Change:
+    """An UPDATE of as many rows as it has `ids`; all of them, or the part isn't committed. `adds` to columns of
+    money; `guard`: a column and the value that it must still have."""
+
+    table: str
+    key: str
+    ids: tuple[int, ...]
+    sets: Row
+    adds: dict[str, Decimal]
+    guard: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
 class Part:
-    """What commits together on one shard set: legs, and at most one row beside them."""
+    """What commits together on one shard set: legs, rows of any tables beside them, and changes of others."""
 
     place: Place
     legs: tuple[Leg, ...] = ()
-    table: str = ""
-    row: Row | None = None
+    rows: tuple[tuple[str, Row], ...] = ()
+    changes: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,7 +60,8 @@ class Job:
     number: int
     original: int
     parts: tuple[Part, ...]
-    record: dict[str, Any]  # what the journal is to say of it
+    record: dict[str, Any]  # what the journal is to say of it; nothing of what posts nothing
+    done: Callable[[bool], None] = lambda posted: None  # to be told whether it was posted
 
 
 class Jobs:
@@ -80,7 +94,7 @@ class Jobs:
                 by_shard.setdefault(int(accounts.shard[account]), []).append(leg)
             parts = [Part(self._layout[shard], tuple(some)) for shard, some in by_shard.items()]
             if vouchers:
-                parts[0] = Part(parts[0].place, parts[0].legs, workload.voucher_table or "", vouchers[number])
+                parts[0] = Part(parts[0].place, parts[0].legs, ((workload.voucher_table or "", vouchers[number]),))
             if number in documents:
                 parts.append(documents[number])
             record = {
@@ -93,6 +107,10 @@ class Jobs:
             }
             yield Job(number, int(postings.original[number]), tuple(parts), record)
 
+    def settle(self) -> Iterator[Job]:
+        """What must still be done before nothing moves."""
+        return iter(())
+
     def _documents(self, postings: Postings) -> dict[int, Part]:
         """By the number of the posting."""
         found = {}
@@ -103,7 +121,7 @@ class Jobs:
                 places = [self._layout[i] for i in (fields[action.shard_by] % len(self._layout)).tolist()]
                 texts = self._rows(action.document, fields)
                 for posting, place, row in zip(rows.tolist(), places, texts, strict=True):
-                    found[posting] = Part(place, (), action.document, row)
+                    found[posting] = Part(place, (), ((action.document, row),))
         return found
 
     def _rows(self, table: str, fields: Fields) -> list[Row]:

@@ -11,12 +11,16 @@ from migrate.config import Endpoint
 from migrate.db import Session, connect
 from migrate.errors import MigrateError, OutcomeUnknown, ServerError, TryAgain
 from migrate.model import quote
-from migrate.sandbox.jobs import Job, Part, Row
+from migrate.sandbox.jobs import Change, Job, Part, Row
 from migrate.sandbox.workload import Workload
 
 Outcome = Literal["posted", "failed", "in_transit"]
 _DUPLICATE = 1062
 _TRIES = 5
+
+
+class Moved(MigrateError):
+    """A row isn't in the state that a change of it begins with."""
 
 
 class Writer(Protocol):
@@ -72,7 +76,7 @@ class Poster:
                 self._commit(part)
                 return True
             except MigrateError as error:
-                if perhaps and isinstance(error, ServerError) and error.number == _DUPLICATE:
+                if perhaps and (isinstance(error, Moved) or getattr(error, "number", None) == _DUPLICATE):
                     return True
                 perhaps = perhaps or isinstance(error, OutcomeUnknown)
                 self._note(part, error)
@@ -84,8 +88,10 @@ class Poster:
         with self.transaction(part) as session:
             if part.legs:
                 self._apply(session, part)
-            if part.row:
-                _insert(session, self.table(part, part.table), [part.row])
+            for table, row in part.rows:
+                _insert(session, self.table(part, table), [row])
+            for change in part.changes:
+                _change(session, self.table(part, change.table), change)
 
     @contextmanager
     def transaction(self, part: Part) -> Iterator[Writer]:
@@ -149,3 +155,15 @@ def _insert(session: Writer, table: str, rows: list[Row]) -> None:
         f"INSERT INTO {table} ({', '.join(map(quote, rows[0]))}) VALUES {', '.join([one] * len(rows))}",
         [value for row in rows for value in row.values()],
     )
+
+
+def _change(session: Writer, table: str, change: Change) -> None:
+    sets = [f"{quote(column)} = %s" for column in change.sets]
+    sets += [f"{quote(column)} = {quote(column)} + %s" for column in change.adds]
+    where = f"{quote(change.key)} IN ({', '.join(['%s'] * len(change.ids))})"
+    values = [*change.sets.values(), *change.adds.values(), *change.ids]
+    if change.guard:
+        where += f" AND {quote(change.guard[0])} = %s"
+        values.append(change.guard[1])
+    if session.execute(f"UPDATE {table} SET {', '.join(sets)} WHERE {where}", values) != len(change.ids):
+        raise Moved(f"{table}: not all of {change.ids[:5]} are as they were left")

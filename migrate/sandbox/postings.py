@@ -32,6 +32,11 @@ class Snowflake:
         self._counter += len(times_ms)
         return ((times_ms - _EPOCH_MS) << 22) | (self._worker << 12) | numbers
 
+    def one(self, time_ms: int) -> int:
+        """An id."""
+        self._counter += 1
+        return (time_ms - _EPOCH_MS) << 22 | self._worker << 12 | (self._counter - 1) % 4096
+
 
 class Accounts:
     """All accounts in order of shard set and currency, so that each such pool is a range."""

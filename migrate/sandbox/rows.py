@@ -43,9 +43,9 @@ def take(fields: Fields, rows: NDArray[np.int64]) -> Fields:
 def render(columns: Columns, fields: Fields, scale: int, rng: np.random.Generator) -> dict[str, Texts]:
     """Each column as one text per row; None is NULL. KeyError names a field that these rows don't have."""
     count = len(next(iter(fields.values())))
-    texts: dict[str, list[str]] = {}
+    texts: dict[str, Texts] = {}
 
-    def field(name: str) -> list[str]:
+    def field(name: str) -> Texts:
         if name not in texts:
             texts[name] = _texts(name, fields[name], scale)
         return texts[name]
@@ -53,7 +53,9 @@ def render(columns: Columns, fields: Fields, scale: int, rng: np.random.Generato
     return {column: _column(g, field(g.field) if g.field else [], count, rng) for column, g in columns.items()}
 
 
-def _texts(name: str, values: NDArray[Any], scale: int) -> list[str]:
+def _texts(name: str, values: NDArray[Any], scale: int) -> Texts:
+    if values.dtype == object:  # texts already
+        return list(values.tolist())
     if name == "time":
         return clock(values)
     if name in _MONEY:
@@ -61,17 +63,17 @@ def _texts(name: str, values: NDArray[Any], scale: int) -> list[str]:
     return [str(v) for v in values.tolist()]
 
 
-def _column(generator: Generator, field: list[str], count: int, rng: np.random.Generator) -> Texts:
+def _column(generator: Generator, field: Texts, count: int, rng: np.random.Generator) -> Texts:
     made = _generated(generator, field, count, rng)
-    form = generator.format
-    texts = [form.format(v) for v in made] if form else [str(v) for v in made]
+    form = generator.format or "{}"
+    texts = [None if v is None else form.format(v) for v in made]
     if not generator.null:
         return texts
     nulls = (rng.random(count) < generator.null).tolist()
     return [None if null else text for null, text in zip(nulls, texts, strict=True)]
 
 
-def _generated(generator: Generator, field: list[str], count: int, rng: np.random.Generator) -> Sequence[Any]:
+def _generated(generator: Generator, field: Texts, count: int, rng: np.random.Generator) -> Sequence[Any]:
     if generator.field:
         return field
     if generator.between:

@@ -16,6 +16,7 @@ from migrate.config import Endpoint
 from migrate.db import Session, connect
 from migrate.errors import ConfigError, MigrateError
 from migrate.model import quote
+from migrate.sandbox.flowseed import flow_tables
 from migrate.sandbox.frames import account_fields, document_fields, entry_fields, voucher_fields
 from migrate.sandbox.layout import Layout, create_tables, drop_schemas, existing_schemas, plan_layout
 from migrate.sandbox.postings import Accounts, Draw, Ints, Legs, Snowflake
@@ -62,6 +63,7 @@ def seed(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> SeedReport:
     """Creates the pack's databases on the servers and fills them with exactly `rows` entries and what belongs to them.
+    A pack with flows gets a few more.
 
     `schemas` and `tables` (of each kind) are totals over all servers. `skew` is the part of the entries that the first
     shard gets. `progress` is called with the rows loaded and the rows to load. ConfigError if there are databases
@@ -91,6 +93,8 @@ _Made = list[tuple[str, Fields, Ints]]  # target table, its rows, the sharding k
 
 def _tables(workload: Workload, weights: list[float], rows: int, seed: int) -> _Made:
     """Every row of every table, as columns of numbers."""
+    if workload.flows:
+        return flow_tables(workload, weights, rows, seed)
     spec, rng, ids = workload.postings, np.random.default_rng(seed), Snowflake(0)
     accounts = _accounts(workload, weights, rows, rng)
     draw = Draw(workload, accounts, rng, ids)

@@ -19,6 +19,7 @@ from migrate.config import Endpoint
 from migrate.db import connect
 from migrate.errors import ConfigError
 from migrate.model import quote
+from migrate.sandbox.flowjobs import FlowJobs, read_flows
 from migrate.sandbox.jobs import Job, Jobs
 from migrate.sandbox.layout import Layout, find_layout
 from migrate.sandbox.poster import Outcome, Poster
@@ -81,12 +82,15 @@ class Traffic:
     def start(self) -> None:
         """Begins to post. ConfigError if the servers hold no ledger of the pack."""
         layout = find_layout(self._workload, self._sources)
-        accounts = read_accounts(self._workload, layout)
+        make = read_flows(self._workload, layout) if self._workload.flows else None
+        if make is None:
+            accounts = read_accounts(self._workload, layout)
         if self._journal:
             self._file = os.open(self._journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._began = time.monotonic()
         for number in range(self._workers):
-            thread = threading.Thread(target=self._work, args=(number, layout, accounts), name=f"traffic-{number}")
+            jobs = make(number, self._workers) if make else Jobs(self._workload, layout, accounts)
+            thread = threading.Thread(target=self._work, args=(number, jobs), name=f"traffic-{number}")
             thread.start()
             self._threads.append(thread)
 
@@ -130,24 +134,14 @@ class Traffic:
         if self._file is not None or any(t.is_alive() for t in self._threads):
             self.stop()
 
-    def _work(self, number: int, layout: Layout, accounts: Accounts) -> None:
-        """The life of one thread. It takes every n-th posting of the schedule."""
+    def _work(self, number: int, made: Jobs | FlowJobs) -> None:
+        """The life of one thread. It takes every n-th posting of the schedule and leaves nothing waiting."""
         poster = self._poster(self._workload, self._give_up, self._note)
-        made = Jobs(self._workload, layout, accounts)
-        every = self._workers / self._tps
-        batch = int(min(256, max(16, 1 / every)))
-        due = self._began + number / self._tps
         try:
-            while not self._stop.is_set():
-                dues = np.maximum(due + every * np.arange(batch), time.monotonic())
-                times = ((time.time() - time.monotonic() + dues) * 1000).astype(np.int64)
-                lost: set[int] = set()
-                for job in made.make(times):
-                    if self._stop.wait(max(0.0, due - time.monotonic())):
-                        return
-                    due += every
-                    if job.original in lost or not self._post(poster, job):
-                        lost.add(job.number)
+            self._keep_posting(number, made, poster)
+            for job in made.settle():
+                if not self._post(poster, job) and self._give_up.is_set():
+                    return
         except BaseException as error:
             self._broken = error
             self._stop.set()
@@ -155,11 +149,28 @@ class Traffic:
             poster.close()
             self._ended = time.monotonic()
 
+    def _keep_posting(self, number: int, made: Jobs | FlowJobs, poster: Poster) -> None:
+        every = self._workers / self._tps
+        batch = int(min(256, max(16, 1 / every)))
+        due = self._began + number / self._tps
+        while not self._stop.is_set():
+            dues = np.maximum(due + every * np.arange(batch), time.monotonic())
+            times = ((time.time() - time.monotonic() + dues) * 1000).astype(np.int64)
+            lost: set[int] = set()
+            for job in made.make(times):
+                if self._stop.wait(max(0.0, due - time.monotonic())):
+                    job.done(False)
+                    return
+                due += every
+                if job.original in lost or not self._post(poster, job):
+                    lost.add(job.number)
+
     def _post(self, poster: Poster, job: Job) -> bool:
         began, fenced = time.perf_counter(), poster.fenced
         outcome = poster.post(job)
         took, fenced = time.perf_counter() - began, poster.fenced - fenced
-        if outcome == "posted" and self._file is not None:
+        job.done(outcome == "posted")
+        if outcome == "posted" and self._file is not None and job.record["entries"]:
             told = {"at_ms": int(time.time() * 1000), "took_ms": round(took * 1000, 1), "fenced": fenced}
             os.write(self._file, json.dumps({**told, **job.record}).encode() + b"\n")
         with self._lock:

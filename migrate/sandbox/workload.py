@@ -14,12 +14,16 @@ from migrate.config import read_toml
 from migrate.errors import ConfigError
 from migrate.ledger import ColumnName, Ledger, TableName, load_ledger
 from migrate.packs import pack_dir
+from migrate.sandbox.flows import Flow, Kind, Word
 
 # What a column may take from the posting or the account that its row is about.
-FieldName = Literal[
+_FIELDS = frozenset((
     "id", "account", "voucher", "debit", "credit", "direction", "amount", "currency", "nature", "opening", "balance",
     "before", "after", "sequence", "time", "action", "legs", "leg", "original",
-]  # fmt: skip
+))  # fmt: skip
+_FLOW_FIELDS = frozenset((
+    "kind", "master", "day", "document", "status", "number", "of", "count", "batch", "last",
+))  # fmt: skip
 Weights = Annotated[dict[str, Annotated[int, Field(gt=0)]], Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -48,7 +52,7 @@ class AccountSpec(_Strict):
     entries_each: Annotated[int, Field(ge=1)] = 50
     opening: tuple[Decimal, Decimal]
     currencies: Weights
-    natures: Weights | None = None  # where ledger.toml has role.account.nature
+    natures: Weights | None = None  # where ledger.toml has role.account.nature, and no kinds say it
 
 
 class PostingSpec(_Strict):
@@ -96,7 +100,7 @@ class Generator(_Strict):
     """Where a column's values come from: one of field, choice, between and value, then format, then NULL for some.
     In TOML a bare string is a field."""
 
-    field: FieldName | None = None
+    field: str | None = None
     choice: tuple[str | int, ...] | Weights | None = None
     between: tuple[int, int] | None = None
     value: str | int | None = None
@@ -122,12 +126,42 @@ class _File(_Strict):
     topology: Topology
     accounts: AccountSpec
     postings: PostingSpec
-    action: Annotated[tuple[Action, ...], Field(min_length=1)]
+    action: tuple[Action, ...] = ()
+    kind: dict[Word, Kind] = Field(default_factory=dict)
+    flow: tuple[Flow, ...] = ()
     columns: dict[TableName, Columns] = Field(default_factory=dict)
 
     @model_validator(mode="after")
+    def _fields(self) -> Self:
+        own = {f for kind in self.kind.values() for f in kind.fields} | {f for flow in self.flow for f in flow.fields}
+        own |= {field for flow in self.flow for step in flow.step for _, field, _, _ in step.moved}
+        known = _FIELDS | (_FLOW_FIELDS | own if self.flow else set())
+        for table, columns in self.columns.items():
+            for column, generator in columns.items():
+                if generator.field is not None and generator.field not in known:
+                    raise ValueError(f"columns.{table}.{column}: unknown field {generator.field!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _flows(self) -> Self:
+        if bool(self.action) == bool(self.flow) or bool(self.kind) != bool(self.flow):
+            raise ValueError("give either [[action]] or [[flow]], and [kind.NAME] with [[flow]]")
+        for i, flow in enumerate(self.flow):
+            for pick in flow.picks.values():
+                if pick.kind is not None and pick.kind not in self.kind:
+                    raise ValueError(f"flow[{i}].accounts: no kind {pick.kind!r}")
+            tables = [flow.table, flow.batch, *(table for step in flow.step for table, _ in step.inserted)]
+            for table in tables:
+                if table and table not in self.columns:
+                    raise ValueError(f"flow[{i}]: no columns.{table!r}")
+        for name, kind in self.kind.items():
+            if kind.parts_of and kind.parts_of not in self.kind:
+                raise ValueError(f"kind.{name}.parts_of: no kind {kind.parts_of!r}")
+        return self
+
+    @model_validator(mode="after")
     def _actions(self) -> Self:
-        if self.action[0].reverses:
+        if self.action and self.action[0].reverses:
             raise ValueError("action[0]: the first action can't reverse another")
         known = {a.name: a for a in self.action if not a.reverses and a.document}
         for i, action in enumerate(self.action):
@@ -150,6 +184,13 @@ class Workload:
     postings: PostingSpec
     actions: tuple[Action, ...]
     columns: dict[str, Columns]
+    kinds: dict[str, Kind]
+    flows: tuple[Flow, ...]
+
+    def counters(self, flow: Flow) -> list[str]:
+        """What of a document's amount is gone, by where to: the counters of all flows of its table."""
+        flows = [f for f in self.flows if f is flow or (f.table and f.table == flow.table)]
+        return list(dict.fromkeys(counter for f in flows for counter in f.counters))
 
     @property
     def account_table(self) -> str:
@@ -170,7 +211,7 @@ def load_workload(pack: str) -> Workload:
     ledger = load_ledger(folder / "ledger.toml")
     path = folder / "workload.toml"
     file = read_toml(path, _File)
-    if (ledger.role.account.nature is None) != (file.accounts.natures is None):
+    if not file.flow and (ledger.role.account.nature is None) != (file.accounts.natures is None):
         raise ConfigError(f"{path}: accounts.natures: needed with, and only with, role.account.nature in ledger.toml")
     columns = {table: dict(own) for table, own in file.columns.items()}
     for table, filled in _role_columns(ledger).items():
@@ -179,7 +220,9 @@ def load_workload(pack: str) -> Workload:
             raise ConfigError(f"{path}: columns.{table}.{twice[0]}: its role in ledger.toml fills it already")
         columns[table] = filled | columns.get(table, {})
     ddl = _text(folder / "source.sql")
-    return Workload(pack, ledger, ddl, file.topology, file.accounts, file.postings, file.action, columns)
+    return Workload(
+        pack, ledger, ddl, file.topology, file.accounts, file.postings, file.action, columns, file.kind, file.flow
+    )
 
 
 def _text(path: Path) -> str:
@@ -213,4 +256,6 @@ def _role_columns(ledger: Ledger) -> dict[str, Columns]:
             voucher.idempotency, "V{}", id=voucher.id, debit=voucher.account, amount=voucher.amount,
             currency=voucher.currency, time=voucher.time,
         )  # fmt: skip
+    for snapshot in ledger.role.snapshot:
+        roles[snapshot.table] = columns(account=snapshot.account, day=snapshot.day, balance=snapshot.balance)
     return roles

@@ -43,8 +43,11 @@ def over_time(title: str, unit: str, lines: Sequence[Line], marks: Sequence[Mark
              "text.color": ink, "axes.labelcolor": ink, "axes.edgecolor": line, "xtick.color": ink, "ytick.color": ink,
              "axes.spines.top": False, "axes.spines.right": False}  # fmt: skip
     with mpl.rc_context(style):
-        figure = Figure(figsize=(10, 2.2), layout="constrained")
+        figure = Figure(figsize=(10, 2.2))
         axes = figure.subplots()
+        figure.subplots_adjust(
+            left=0.07, right=0.99, top=0.96, bottom=0.22
+        )  # all charts have their seconds in one place
         for mark in marks:
             axes.axvspan(mark.begin, max(mark.end, mark.begin + until / 400), color=_COLOURS["freeze"], linewidth=0,
                          zorder=0)  # fmt: skip

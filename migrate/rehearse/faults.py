@@ -105,7 +105,7 @@ def _planted_mismatch(stage: Stage) -> None:
     table = ".".join(map(quote, entry.table.split(".")))
     planted: list[str] = []
 
-    def no_go() -> Done:
+    def plant() -> None:
         with connect(stage.config.target) as session:
             row = session.value(f"SELECT MIN({quote(entry.id)}) FROM {table}")
             session.execute(
@@ -113,7 +113,11 @@ def _planted_mismatch(stage: Stage) -> None:
                 [row],
             )
         planted.append(str(row))
-        return _undone(stage, stage.cut_over(), f"0.01 too much in {entry.table} {row} of the target")
+
+    def no_go() -> Done:
+        # when all that was verified before the freeze is done: only the verification in it can find this
+        answer = _broken_at(stage, stage.config.path, "before_fence", plant)
+        return _undone(stage, answer, f"0.01 too much in {entry.table} {planted[0]} of the target")
 
     def named() -> Done:
         answer = stage.tools.run("verify", "all")
@@ -146,6 +150,8 @@ def _undone(stage: Stage, answer: Answer, what: str) -> Done:
         return Done(False, f"{what}: not a no-go: {answer.error()}", answer.document)
     if fenced := stage.fenced():
         return Done(False, f"{what}: a no-go, but {', '.join(fenced)} still fenced", answer.document)
+    if answer.document.get("freeze_s") is None:
+        return Done(False, f"{what}: a no-go before anything was fenced, so the fault was none", answer.document)
     after = stage.until_posted(1)
     reason = str(answer.document["reason"]).splitlines()[0]
     return Done(True, f"{what}: a no-go ({reason}); the fence is lifted, the application writes on after {after:.1f} s",

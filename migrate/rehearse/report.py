@@ -13,8 +13,6 @@ from migrate.rehearse.charts import Line, Mark, over_time
 from migrate.rehearse.outcome import Rehearsal
 from migrate.rehearse.project import ASSUMPTIONS, FORMULA
 
-_FREEZES = ("fence", "proof", "drain", "verify", "sequences", "smoke", "hooks", "switch", "lift-shards", "lift")
-
 
 def write_page(rehearsal: Rehearsal, path: Path) -> None:
     """Writes the page. MigrateError names a place that can't be written."""
@@ -87,7 +85,12 @@ def _bar(begin: float, seconds: float, whole: float) -> tuple[float, float]:
 
 def _pieces(document: dict[str, Any]) -> list[dict[str, Any]]:
     """The steps of a cutover, each with whether writes were refused in it."""
-    return [{**step, "frozen": step["name"] in _FREEZES} for step in document.get("steps", ())]
+    frozen, pieces = False, []
+    for step in document.get("steps", ()):
+        frozen = frozen or step["name"] == "fence"
+        pieces.append({**step, "frozen": frozen})
+        frozen = frozen and step["name"] not in ("switch", "lift-fence")
+    return pieces
 
 
 def _charts(r: Rehearsal, began: float, ended: float) -> Iterator[tuple[str, str, str]]:

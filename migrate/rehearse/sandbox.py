@@ -183,12 +183,17 @@ class Stage:
 
     def freezes(self) -> tuple[tuple[str, float, float], ...]:
         """All times in which writes were refused: which way, from when to when (epoch seconds)."""
+        told = [d["freeze_s"] for d in self.watch.documents.values() if d.get("direction") and d.get("freeze_s")]
         with suppress(ServerError), connect(self.config.target) as session:
             rows = session.query(
                 "SELECT direction, UNIX_TIMESTAMP(fenced_at), UNIX_TIMESTAMP(COALESCE(opened_at, NOW(6))) "
                 "FROM migrate_meta.cutover WHERE migration = %s AND fenced_at IS NOT NULL ORDER BY run",
                 [self.config.name],
             )
+            if len(told) == len(rows):  # where a fence was lifted without the target, the target heard of it later
+                return tuple(
+                    (str(w), float(begin), float(begin) + s) for (w, begin, _), s in zip(rows, told, strict=True)
+                )
             return tuple((str(way), float(begin), float(end)) for way, begin, end in rows)
         return ()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ class Stopwatch:
         self.steps.append(step)
         self.documents[name] = done.document
         self.folder.mkdir(parents=True, exist_ok=True)  # not before: the sandbox's own folder has to be empty at first
-        path = self.folder / f"{len(self.steps):02d}-{name.replace(' ', '-')}.json"
+        path = self.folder / f"{len(self.steps):02d}-{re.sub(r'[^a-z-]+', '-', name)}.json"
         path.write_text(json.dumps(done.document, ensure_ascii=False, indent=1, default=str), encoding="utf-8")
         first = done.said.splitlines()[0] if done.said else ""
         print(f"  {'ok' if done.ok else 'FAILED'}, {step.seconds:.1f} s: {first}", file=sys.stderr, flush=True)

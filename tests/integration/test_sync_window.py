@@ -183,7 +183,7 @@ def _text(value: str | None) -> str:
 def wandering(
     request: pytest.FixtureRequest, servers_of: tuple[list[Server], Server], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Lab, Wanderers]]:
-    """Rows that wander, in small batches with unique values that compare by their bytes, in large ones by their case."""
+    """Rows that wander: in small batches, unique values told apart by their bytes; in large ones, by their letters."""
     if request.param == "small":
         monkeypatch.setattr("migrate.sync.passage._CHANGES", 1)
     columns = UNIQUE if request.param == "small" else FOLDED

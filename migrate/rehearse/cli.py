@@ -28,7 +28,7 @@ def _sizes(context: click.Context, parameter: click.Parameter, values: tuple[str
 @click.command()
 @click.option("--sandbox", "on_sandbox", is_flag=True, help="On servers of this machine, made for it.")
 @click.option("--pack", default="payment", show_default=True, help="Sandbox: the ledger to rehearse with.")
-@click.option("--rows", type=click.IntRange(2), default=100_000, show_default=True, help="Sandbox: entries to seed.")
+@click.option("--rows", type=click.IntRange(2), default=50_000, show_default=True, help="Sandbox: entries to seed.")
 @click.option("--traffic", "tps", type=click.FloatRange(0, min_open=True), default=100.0, show_default=True,
               metavar="TPS", help="Sandbox: postings a second, from before the copy to the end.")  # fmt: skip
 @click.option("--seconds", type=click.FloatRange(1), default=15.0, show_default=True,

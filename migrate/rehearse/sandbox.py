@@ -33,7 +33,8 @@ from migrate.sync.status import read_sync_status
 WRITERS = 8
 FREEZE_S = 10.0  # what the cutover of a rehearsal may take before it undoes itself
 LAG_S = 3.0  # and how far sync may be behind when it begins: all servers share this machine
-_UNTIL_S = 60
+_UNTIL_S = 60.0
+_LEVEL_S = 300.0  # for sync, on a machine that is busy with everything else
 
 
 class Stage:
@@ -86,7 +87,9 @@ class Stage:
         began, since = monotonic(), time()
         self.sync = self.tools.beside("sync", "sync")
         names = {s.name for s in self.config.sources}
-        self.until(lambda: read_sync_status(self.config, shards=False).caught_up(names, since), "sync to catch up")
+        self.until(
+            lambda: read_sync_status(self.config, shards=False).caught_up(names, since), "sync to catch up", _LEVEL_S
+        )
         took = monotonic() - began
         return Done(True, f"every instance less than a second behind after {took:.1f} s", {"caught_up_s": took})
 
@@ -95,7 +98,9 @@ class Stage:
         began, since = monotonic(), time()
         names = {s.name for s in self.config.sources}
         self.check_lives(sync=True)
-        self.until(lambda: read_sync_status(self.config, shards=False).caught_up(names, since), "sync to catch up")
+        self.until(
+            lambda: read_sync_status(self.config, shards=False).caught_up(names, since), "sync to catch up", _LEVEL_S
+        )
         return Done(True, f"sync went on by itself, and is level after {monotonic() - began:.1f} s", {})
 
     def verify(self, *options: str) -> Done:

@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,24 @@ from migrate.sandbox.traffic import Traffic, TrafficReport
 from migrate.sandbox.workload import load_workload
 from migrate.schema import create_schema
 from migrate.source import read_routing
+from migrate.sync.status import read_sync_status
 from verify.invariants import InvariantResult
 from verify.result import Result
 from verify.run import verify_balances
 
 Rows = list[tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is done to both sides. `pick` gives the values that its statements, and what is expected, name."""
+
+    name: str
+    pick: str
+    statements: tuple[str, ...]
+    rule: str
+    shown: dict[str, str]
+    amount: str | None
 
 
 class PackLab:
@@ -90,8 +105,14 @@ class PackLab:
 
     @contextmanager
     def syncing(self) -> Iterator[None]:
+        """`migrate sync`, less than a second behind at first."""
+        names, began = {s.name for s in self.config.sources}, time.time()
         with self.command("sync") as process:
             try:
+                deadline = time.monotonic() + 60
+                while not read_sync_status(self.config, shards=False).caught_up(names, began):
+                    assert process.poll() is None and time.monotonic() < deadline, "sync doesn't get level"
+                    time.sleep(0.1)
                 yield
             finally:
                 process.terminate()
@@ -136,6 +157,19 @@ class PackLab:
                 self._restore(table, target, shards)
         assert not result.mismatches, result.text()  # both sides are wrong alike
         return {i.name: i for i in result.invariants or () if i.offenders}
+
+    def judge(self, fault: Fault) -> None:
+        """Plants the fault: its rule names it and prices it, on both sides alike."""
+        values = self.at_target(fault.pick)[0]
+        broken = self.wrong(*(statement.format(*values) for statement in fault.statements))
+        assert fault.rule in broken, broken
+        found = broken[fault.rule]
+        shown = {name: text.format(*values) for name, text in fault.shown.items()}
+        assert any(shown.items() <= row.items() for row in found.rows), (shown, found.rows)
+        if fault.amount is not None:
+            assert sum(found.target.prices.values()) == Decimal(fault.amount.format(*values))
+        if found.source is not None:
+            assert found.source.count == found.target.count
 
     def _kept(self, table: str) -> tuple[Rows, list[tuple[Place, Rows]]]:
         places = find_layout(self.workload, self.endpoints)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from migrate.sandbox import Sandbox, Server
-from tests.integration.pack_lab import PackLab
+from tests.integration.pack_lab import Fault, PackLab
 from verify.run import verify_all
 
 
@@ -35,22 +32,6 @@ def test_a_seed_is_migrated_and_clean(lab: PackLab) -> None:
     assert lab.at_target("SELECT COUNT(*) > 1 FROM $.batch WHERE postings > 1")[0][0]
     assert lab.at_target("SELECT COUNT(DISTINCT status) FROM $.transfer") == [(3,)]
     assert lab.at_target("SELECT COUNT(*) > 0 FROM $.hold WHERE status = 'OPEN'") == [(1,)]
-
-
-def one(lab: PackLab, sql: str) -> Any:
-    return lab.at_target(sql)[0]
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What is done to both sides; `pick` gives the values that its statements, and what is expected, name."""
-
-    name: str
-    pick: str
-    statements: tuple[str, ...]
-    rule: str
-    shown: dict[str, str]
-    amount: str | None
 
 
 FAULTS = [
@@ -111,16 +92,7 @@ FAULTS = [
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.name)
 def test_a_fault_is_found_named_and_priced(lab: PackLab, fault: Fault) -> None:
-    values = one(lab, fault.pick)
-    broken = lab.wrong(*(statement.format(*values) for statement in fault.statements))
-    assert fault.rule in broken, broken
-    found = broken[fault.rule]
-    shown = {name: text.format(*values) for name, text in fault.shown.items()}
-    assert any(shown.items() <= row.items() for row in found.rows), (shown, found.rows)
-    if fault.amount is not None:
-        assert sum(found.target.prices.values()) == Decimal(fault.amount.format(*values))
-    if found.source is not None:
-        assert found.source.count == found.target.count
+    lab.judge(fault)
 
 
 def test_traffic_is_followed_and_stays_clean(lab: PackLab) -> None:

@@ -1,0 +1,82 @@
+"""Flows of workload.toml, without a server: what is refused, and that what they make adds up."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from migrate.errors import ConfigError
+from migrate.packs import pack_dir, pack_names
+from migrate.sandbox.flowseed import flow_tables
+from migrate.sandbox.workload import load_workload
+
+PACKS = [pack for pack in pack_names() if load_workload(pack).flows]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"D payer amount", "C buffer amount"', '"D payer amount", "C bufer amount"', "bufer amount: no such account"),
+        ('"D payer amount", "C buffer amount"', '"payer amount"', "expected D|C ACCOUNT AMOUNT"),
+        ('"master.balance + part"', '"master.balance + share"', "master share: no such account, or no such amount"),
+        ('"BUFFER near payer"', '"BUFFER near payee"', "accounts.buffer: payee isn't picked before it"),
+        ('"BUFFER near payer"', '"BUFER near payer"', "flow[0].accounts: no kind 'BUFER'"),
+        ('from = "MERGED"', 'from = "MERGD"', "from: no step leads to 'MERGD'"),
+        ('batch = "bookkeeping.batch"', 'batch = "bookkeeping.gone"', "flow[0]: no columns.'bookkeeping.gone'"),
+        ('held = "held"', 'held = "hold"', "columns.bookkeeping.account.held: unknown field 'hold'"),
+        ("each = 1\nbalances", "each = 1\nshare = 3\nbalances", "give one of share, each, total, parts_of"),
+    ],
+)
+def test_errors_name_file_and_key(tmp_path: Path, old: str, new: str, words: str) -> None:
+    folder = shutil.copytree(pack_dir("bookkeeping"), tmp_path / "pack")
+    text = (folder / "workload.toml").read_text("utf-8")
+    assert old in text
+    (folder / "workload.toml").write_text(text.replace(old, new, 1), "utf-8")
+    with pytest.raises(ConfigError, match=r"workload\.toml: ") as error:
+        load_workload(str(folder))
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize("pack", PACKS)
+@pytest.mark.parametrize(("rows", "shards"), [(2, 1), (1500, 3)])
+def test_what_flows_make_adds_up(pack: str, rows: int, shards: int) -> None:
+    workload = load_workload(pack)
+    made = {table: fields for table, fields, _ in flow_tables(workload, [1 / shards] * shards, rows, 1)}
+    entries, accounts = made[workload.entry_table], made[workload.account_table]
+    assert rows <= len(entries["id"]) < rows + 200
+    net: Counter[tuple[str, str]] = Counter()
+    for voucher, currency, side, amount in zip(
+        *(entries[f] for f in ("voucher", "currency", "direction", "amount")), strict=True
+    ):
+        net[voucher, currency] += Decimal(amount) if side == "D" else -Decimal(amount)  # type: ignore[assignment]
+    assert not any(net.values())
+    masters = {kind.parts_of for kind in workload.kinds.values()}
+    trial: Counter[str] = Counter()
+    for kind, nature, currency, balance in zip(
+        *(accounts[f] for f in ("kind", "nature", "currency", "balance")), strict=True
+    ):
+        assert Decimal(balance) >= 0
+        if kind not in masters:
+            trial[currency] += Decimal(balance) if nature == "D" else -Decimal(balance)  # type: ignore[assignment]
+    assert not any(trial.values())
+
+
+@pytest.mark.parametrize("pack", PACKS)
+def test_the_same_numbers_make_the_same_rows(pack: str) -> None:
+    workload = load_workload(pack)
+    first, second = (flow_tables(workload, [0.5, 0.5], 400, 7) for _ in range(2))
+    for (table, one, _), (_, other, _) in zip(first, second, strict=True):
+        assert all((one[f] == other[f]).all() for f in one), table
+
+
+@pytest.mark.parametrize("pack", PACKS)
+def test_nothing_is_left_that_must_be_settled(pack: str) -> None:
+    workload = load_workload(pack)
+    made = {table: fields for table, fields, _ in flow_tables(workload, [0.5, 0.5], 1000, 3)}
+    for flow in workload.flows:
+        if flow.table and "status" in made[flow.table]:
+            assert not set(flow.settle) & set(made[flow.table]["status"])

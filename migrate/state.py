@@ -25,6 +25,8 @@ _TABLES = (
         NULL)""",
     f"""`position` (migration {_NAME}, instance {_NAME}, captured_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
         position JSON NOT NULL, consistent JSON, PRIMARY KEY (migration, instance))""",
+    # From where on no row is replayed any more that the copy may have read on another shard, by instance.
+    f"""calm (migration {_NAME}, instance {_NAME}, position JSON NOT NULL, PRIMARY KEY (migration, instance))""",
     f"""shard_schema (migration {_NAME}, instance {_NAME}, schema_name {_NAME}, table_name {_NAME}, definition JSON NOT
         NULL, PRIMARY KEY (migration, instance, schema_name, table_name))""",
     f"""chunk (migration {_NAME}, instance {_NAME}, schema_name {_NAME}, table_name {_NAME}, number BIGINT NOT NULL,
@@ -161,6 +163,20 @@ class State:
                 [self.name],
             )
         }
+
+    def calm(self, instance: str) -> Position | None:
+        """Where an instance's replay of what the copy may have read elsewhere is over; None: not known yet."""
+        text = self.session.value(
+            "SELECT position FROM migrate_meta.calm WHERE migration = %s AND instance = %s", (self.name, instance)
+        )
+        return None if text is None else dict(json.loads(text))
+
+    def save_calm(self, instance: str, position: Position) -> None:
+        """Keeps it; the first time counts."""
+        self.session.execute(
+            "INSERT IGNORE INTO migrate_meta.calm (migration, instance, position) VALUES (%s, %s, %s)",
+            (self.name, instance, json.dumps(position)),
+        )
 
     def save_consistent(self, positions: dict[str, Position]) -> None:
         """Records positions captured after the last row was read; the first one of each instance wins."""

@@ -21,11 +21,20 @@ class Calm:
     def reached(self, position: Position) -> bool:
         """Whether that time is over at a position of the instance."""
         if self._from is None:
-            with connect(self._config.target, patience_s=self._config.run.patience_s) as session:
-                for name, consistent in State(self._config.name, session).consistent().items():
-                    marks = Marks(self._config.name, name).read(session)
-                    if not all(reached(m.position, consistent) for m in marks):
-                        return False
+            self._from = self._over()
+        return self._from is not None and reached(position, self._from)
+
+    def _over(self) -> Position | None:
+        """Where it is over, if that is known by now. Kept for the next start: asked anew, the source would always stand
+        a little further on."""
+        with connect(self._config.target, patience_s=self._config.run.patience_s) as session:
+            state = State(self._config.name, session)
+            if (known := state.calm(self._instance)) is not None:
+                return known
+            for name, consistent in state.consistent().items():
+                marks = Marks(self._config.name, name).read(session)
+                if not all(reached(m.position, consistent) for m in marks):
+                    return None
             with connect(self._config.source(self._instance)) as source:
-                self._from = standing(source, self._instance)
-        return reached(position, self._from)
+                state.save_calm(self._instance, standing(source, self._instance))
+            return state.calm(self._instance)

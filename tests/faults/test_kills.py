@@ -5,14 +5,21 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from typing import Any
 
 import psutil
 import pytest
 
 from tests.faults.ledger import Ledger, Migration, query
+from tests.soak import times
 
 Make = Callable[..., Migration]
-QUICK_OR_SOAK = lambda quick, soak: [quick, pytest.param(soak, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])]  # noqa: E731
+
+
+def quick_or_soak(quick: int, soak: int) -> list[Any]:
+    """How often to kill: a few times, and many times where it is asked for."""
+    marks = [pytest.mark.soak, pytest.mark.timeout(3600)]
+    return [quick, pytest.param(times(soak, max(quick + 1, soak // 4)), marks=marks)]
 
 
 @pytest.fixture
@@ -34,7 +41,7 @@ def seconds(fragile: Ledger, tmp_path_factory: pytest.TempPathFactory) -> float:
     return elapsed
 
 
-@pytest.mark.parametrize("kills", QUICK_OR_SOAK(5, 50))
+@pytest.mark.parametrize("kills", quick_or_soak(5, 50))
 def test_client_killed_at_random_instants(
     fragile: Ledger, migrations: Make, seconds: float, dice: random.Random, kills: int
 ) -> None:
@@ -54,7 +61,7 @@ def test_client_killed_at_random_instants(
     migration.assert_moved()
 
 
-@pytest.mark.parametrize("kills", QUICK_OR_SOAK(2, 10))
+@pytest.mark.parametrize("kills", quick_or_soak(2, 10))
 def test_tidb_killed_at_random_instants(
     fragile: Ledger, migrations: Make, seconds: float, dice: random.Random, kills: int
 ) -> None:

@@ -21,6 +21,7 @@ from tests.faults.books import Books
 from tests.faults.chaos import Chaos
 from tests.faults.client import Client
 from tests.faults.ledger import Ledger, Migration, query
+from tests.soak import times
 
 _MIB = 1 << 20
 _GROWS_MIB = 24  # what the allocator and longer GTID sets may take
@@ -67,7 +68,8 @@ def box(tmp_path: Path) -> Iterator[Sandbox]:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "tps"), [(20, 60.0), pytest.param(600, None, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])]
+    ("seconds", "tps"),
+    [(20, 60.0), pytest.param(times(600, 120), None, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])],
 )
 def test_live(
     box: Sandbox, tmp_path: Path, seconds: int, tps: float | None, record_property: Callable[[str, object], None]
@@ -110,7 +112,7 @@ def _highest_rate(books: Books) -> float:
         rate *= 1.4
 
 
-@pytest.mark.parametrize("changes", [300_000, pytest.param(10_000_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("changes", [300_000, pytest.param(times(10_000_000, 1_000_000), marks=pytest.mark.soak)])
 @pytest.mark.timeout(3600)
 def test_memory_is_flat(box: Sandbox, tmp_path: Path, changes: int) -> None:
     """However much there is to catch up with: rows that change, and rows that come and go."""

@@ -20,6 +20,7 @@ from migrate.sandbox.layout import drop_schemas
 from migrate.sandbox.seed import seed
 from migrate.sandbox.traffic import Traffic
 from migrate.sandbox.workload import load_workload
+from tests.soak import times as soak_times
 from verify.run import verify_all, verify_checksum
 
 TABLES = ("account", "account_entry", "voucher", "payment_order", "refund")
@@ -66,7 +67,9 @@ def live(config: Config, tps: float) -> Iterator[None]:
             process.communicate(timeout=30)
 
 
-@pytest.mark.parametrize("times", [6, pytest.param(30, marks=[pytest.mark.soak, pytest.mark.timeout(600)])])
+@pytest.mark.parametrize(
+    "times", [6, pytest.param(soak_times(30, 15), marks=[pytest.mark.soak, pytest.mark.timeout(600)])]
+)
 def test_no_verification_of_a_live_ledger_sees_a_difference(config: Config, times: int) -> None:
     with live(config, tps=20):
         rows = set()

@@ -77,6 +77,8 @@ _LOST = frozenset({0, 1053, 1077, 1078, 1079, 1080, 1152, 1154, 1155, 1156, 1157
                    1184, 1317, 2000, 2002, 2003, 2006, 2013, 2014, 2026, 2055, 3169, 4031, 8501})  # fmt: skip
 # Deadlock, lock wait, write conflict, schema changed, region and placement-driver trouble of TiDB.
 _AGAIN = frozenset({1205, 1213, 1020, 8002, 8005, 8022, 8027, 8028, 9001, 9002, 9003, 9004, 9005, 9006, 9007})
+# TiDB gives many errors this number; of them only this one, of a row that too many wait for, may be tried again.
+_UNNUMBERED, _HOT_ROW = 1105, "pessimistic lock retry limit reached"
 _DENIED = frozenset({1044, 1045, 1130, 1142, 1143, 1227, 1251, 1370, 1698, 2054, 2059, 2061})
 
 
@@ -85,7 +87,7 @@ def classify(number: int, message: str, where: str = "") -> ServerError:
     message = redact(message)
     if number in _LOST:
         return ConnectionLost(number, message, where)
-    if number in _AGAIN:
+    if number in _AGAIN or (number == _UNNUMBERED and _HOT_ROW in message):
         return TryAgain(number, message, where)
     if number in _DENIED:
         return AccessDenied(number, message, where)

@@ -9,11 +9,12 @@ from typing import Protocol
 from zlib import crc32
 
 from migrate.copy.rowformat import RowRefused
-from migrate.errors import MigrateError
+from migrate.errors import AccessDenied, ConnectionLost, MigrateError, ServerError, TryAgain
 from migrate.model import Shard, Target, quote
 from migrate.sync.batch import AFTER, BEFORE, NOW, WAS, Batch, Doubt, Entry, Image, Layout
 from migrate.sync.writer import RawRow, Writer
 
+_NOT_YET = (1054, 1146)  # no such column, no such table
 _KEYS = 2000  # keys in one statement
 
 Rows = list[tuple[Layout, Image]]
@@ -104,6 +105,16 @@ def write_share(writer: Writer, share: Share, batch: Batch, elsewhere: Elsewhere
             (_write_over if batch.fuzzy else _write_exactly)(writer, target, entries, batch, elsewhere)
         except RowRefused as error:
             raise Doubt(target, str(error)) from None
+        except (ConnectionLost, TryAgain, AccessDenied):
+            raise
+        except ServerError as error:
+            if error.where != str(writer.endpoint):
+                raise
+            # It may be a column that another instance has just added, and that isn't seen everywhere yet.
+            refused = f"the target refuses what is asked of the table: {error}; mend it there"
+            if error.number in _NOT_YET:
+                raise Collision(target, refused, passing=True) from None
+            raise Doubt(target, refused) from None
 
 
 def _write_exactly(writer: Writer, target: Target, entries: list[Entry], batch: Batch, elsewhere: Elsewhere) -> None:

@@ -43,6 +43,7 @@ TABLES = {
     "keyless": Table("a INT NULL, b INT", (0,), ("(1, 1)",)),
     "seldom": Table(UNIQUE, (0,), PAIRS),
     "raced": Table(KEYED, (0,), (", ".join(f"({n}, {n}, 'm')" for n in range(20)),)),
+    "bent": Table(KEYED, (0,), THREE),
     "strange": Table(UNIQUE, (0, 1), ("(1, 'a', 1)", "(2, 'b', 2)")),
 }  # fmt: skip
 
@@ -279,6 +280,18 @@ def test_a_unique_value_on_two_shards_names_both(scene: Lab, monkeypatch: pytest
     scene.settle()
     scene.release("strange", "go-on")
     scene.same("strange")
+
+
+def test_a_target_table_that_refuses_its_rows_holds_back_no_other(scene: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("migrate.sync.appliers.MOVE_S", 0.5)
+    scene.at_target("ALTER TABLE bent CHANGE memo note VARCHAR(20)")
+    scene.on("bent_0", "UPDATE {t} SET v = v + 1")
+    scene.until_held("bent", "the target refuses", "memo")
+    scene.on("bystander_0", "UPDATE {t} SET v = v + 1")
+    scene.same("bystander")
+    scene.at_target("ALTER TABLE bent CHANGE note memo VARCHAR(20)")
+    scene.release("bent", "go-on")
+    scene.same("bent")
 
 
 def test_overwriting_lets_the_source_win(scene: Lab) -> None:

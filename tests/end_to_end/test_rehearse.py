@@ -72,7 +72,7 @@ def test_the_whole_migration_is_go_under_traffic(tmp_path: Path, version: str) -
         assert all(password[1] not in p.read_text() for p in folder.iterdir()), "a secret in the evidence"
 
 
-@pytest.mark.soak
+@pytest.mark.endurance
 @pytest.mark.timeout(1200)
 @pytest.mark.usefixtures("servers")
 def test_every_fault_meets_its_reaction_and_the_end_is_go(tmp_path: Path) -> None:

@@ -22,6 +22,11 @@ def quick_or_soak(quick: int, soak: int) -> list[Any]:
     return [quick, pytest.param(times(soak, max(quick + 1, soak // 4)), marks=marks)]
 
 
+def quick_or_endurance(quick: int, endurance: int) -> list[Any]:
+    """How often to kill: a few times, and so often that CI has no time for it."""
+    return [quick, pytest.param(endurance, marks=[pytest.mark.endurance, pytest.mark.timeout(3600)])]
+
+
 @pytest.fixture
 def dice() -> random.Random:
     """Random instants that a failed test's output lets repeat."""

@@ -13,7 +13,7 @@ from migrate.sandbox import Sandbox
 from tests.conftest import guarded_sandbox
 from tests.faults.books import Books
 from tests.faults.ledger import query
-from tests.faults.test_kills import quick_or_soak
+from tests.faults.test_kills import quick_or_endurance
 from tests.proxy import Proxy, proxy
 
 POINTS = ("inside_transaction", "after_batch_prepared", "before_position_save", "after_part_commit")
@@ -99,7 +99,7 @@ def _killed_apart(books: Books, gate: Proxy) -> None:
             assert client.code == KILLED, client.err
 
 
-@pytest.mark.parametrize("kills", quick_or_soak(10, 100))
+@pytest.mark.parametrize("kills", quick_or_endurance(10, 100))
 def test_killed_at_random_instants(books: Books, dice: random.Random, kills: int) -> None:
     with books.writing() as chaos:
         books.copied()
@@ -116,12 +116,12 @@ def test_killed_at_random_instants(books: Books, dice: random.Random, kills: int
     books.judge()
 
 
-@pytest.mark.parametrize("kills", quick_or_soak(3, 20))
+@pytest.mark.parametrize("kills", quick_or_endurance(3, 20))
 def test_tidb_killed(books: Books, dice: random.Random, kills: int) -> None:
     _server_killed(books, dice, ["tidb"] * kills)
 
 
-@pytest.mark.parametrize("kills", quick_or_soak(2, 10))
+@pytest.mark.parametrize("kills", quick_or_endurance(2, 10))
 def test_mysql_killed(books: Books, dice: random.Random, kills: int) -> None:
     _server_killed(books, dice, [("m1", "m2")[n % 2] for n in range(kills)])
 

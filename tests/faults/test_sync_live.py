@@ -112,7 +112,7 @@ def _highest_rate(books: Books) -> float:
         rate *= 1.4
 
 
-@pytest.mark.parametrize("changes", [300_000, pytest.param(times(10_000_000, 1_000_000), marks=pytest.mark.soak)])
+@pytest.mark.parametrize("changes", [300_000, pytest.param(10_000_000, marks=pytest.mark.endurance)])
 @pytest.mark.timeout(3600)
 def test_memory_is_flat(box: Sandbox, tmp_path: Path, changes: int) -> None:
     """However much there is to catch up with: rows that change, and rows that come and go."""

@@ -177,4 +177,4 @@ class Back(Machine):
     # -- back again ---------------------------------------------------------------------------------------------------
 
     def _lift(self) -> str:
-        return f"lifted: {epochs.lift(self.brisk, of=self.kept.get('epoch')).epoch}"
+        return f"lifted: {epochs.lift(self.config, of=self.kept.get('epoch')).epoch}"

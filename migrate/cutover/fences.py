@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from migrate.config import Config, Endpoint
+from migrate.cutover.brisk import AWAY, brisk
 from migrate.cutover.hooks import run_hook
 from migrate.db import Session
 from migrate.doublewrite import fence as epochs
@@ -57,10 +59,15 @@ class EpochFence:
         return f"epoch {found[0].epoch}; waited {max(p.waited_s for p in found):.3f} s for open transactions"
 
     def lift(self, config: Config, run: int, kept: dict[str, Any], *, target_away: bool) -> str:
-        if target_away:
-            opened = epochs.reopen_sources(config)
-            return f"opened without the target: {', '.join(opened) or 'nothing was closed'}"
-        return f"lifted: {epochs.lift(config, of=kept.get('epoch')).epoch}"
+        if not target_away:
+            with suppress(*AWAY):
+                return f"lifted: {epochs.lift(brisk(config), of=kept.get('epoch')).epoch}"
+        opened = epochs.reopen_sources(config)
+        said = f"opened without the target: {', '.join(opened) or 'nothing was closed'}"
+        if not target_away:
+            with suppress(*AWAY):
+                return f"{said}; lifted: {epochs.lift(brisk(config), of=kept.get('epoch')).epoch}"
+        return said
 
 
 class ReadOnlyFence:

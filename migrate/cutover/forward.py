@@ -189,7 +189,7 @@ class Forward(Machine):
 
     def _lifter(self, fence: Fence) -> Callable[[], str]:
         def lift() -> str:
-            return fence.lift(self.brisk, self.run, self.kept, target_away=self.target_away)
+            return fence.lift(self.config, self.run, self.kept, target_away=self.target_away)
 
         return lift
 

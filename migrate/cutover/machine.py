@@ -11,11 +11,12 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Literal, Self, TypeVar
 
 from migrate.config import Config
+from migrate.cutover.brisk import AWAY, brisk
 from migrate.cutover.hooks import run_hook
 from migrate.cutover.journal import CutoverJournal, Direction, Run, StepRecord, TakenOver
 from migrate.cutover.note import Note
@@ -26,7 +27,7 @@ from migrate.db import Session, patiently, stop
 from migrate.doublewrite import fence as epochs
 from migrate.doublewrite import phases
 from migrate.doublewrite.phase import Phase
-from migrate.errors import ConfigError, ConnectionLost, Interrupted, MigrateError, NoGo, OutcomeUnknown, TryAgain
+from migrate.errors import ConfigError, Interrupted, MigrateError, NoGo, OutcomeUnknown
 from migrate.faults import fault_point
 from migrate.source import read_routing
 from migrate.state import State
@@ -35,7 +36,6 @@ log = logging.getLogger("migrate")
 T = TypeVar("T")
 
 SHARE_OF_FREEZE = 0.5  # what one wait may take of the time that is left
-_AWAY = (ConnectionLost, OutcomeUnknown, TryAgain)
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,6 @@ class Step:
     does: str
     work: Callable[[], str]
     patient: bool = False
-
-
-def brisk(config: Config) -> Config:
-    """The config for a freeze: no server is waited for longer than the freeze may last."""
-    seconds = config.cutover.freeze_s
-    return replace(
-        config,
-        sources=tuple(replace(s, answer_s=seconds) for s in config.sources),
-        target=replace(config.target, answer_s=seconds),
-        run=config.run.model_copy(update={"patience_s": int(min(config.run.patience_s, seconds / 4))}),
-    )
 
 
 class Machine(ABC):
@@ -158,7 +147,7 @@ class Machine(ABC):
         self._write_note(switched=True)
         try:
             self.keep(switched=True)
-        except _AWAY as error:
+        except AWAY as error:
             if self.kept.get("double"):
                 raise  # undone all the same: finishing finds the instances open, and gives up
             raise OutcomeUnknown(
@@ -200,7 +189,7 @@ class Machine(ABC):
             return None
         try:
             return self.meta(work)
-        except _AWAY as error:
+        except AWAY as error:
             log.warning("the target can't be reached, it is undone without it: %s", error)
             self.target_away = True
             return None
@@ -218,7 +207,8 @@ class Machine(ABC):
         try:
             return future.result(self.left())
         except TimeoutError:
-            self.verifier.close(kill=True)
+            # beside us: what hangs may hang on, while the fence is lifted
+            threading.Thread(target=self.verifier.close, args=(True,), daemon=True).start()
             raise NoGo(f"{step.name} was not done: {self._over()}") from None
 
     def left(self) -> float:
@@ -281,12 +271,12 @@ class Machine(ABC):
                 self._session = Session(config.target)
             try:
                 return work(CutoverJournal(config.name, self._session))
-            except _AWAY:
+            except AWAY:
                 self._session.close()
                 self._session = None
                 raise
 
-        return patiently(config.run.patience_s, attempt, *_AWAY)
+        return patiently(config.run.patience_s, attempt, *AWAY)
 
     def keep(self, **facts: Any) -> None:
         """Records what finishing or undoing will need, before it is needed."""
@@ -317,7 +307,7 @@ class Machine(ABC):
         now = phases.read(self.config)
         if now.pending is not None or now.epoch.primary != side:
             patience = self.config.run.patience_s
-            now = patiently(patience, lambda: epochs.switch(self.config, phase), *_AWAY)
+            now = patiently(patience, lambda: epochs.switch(self.config, phase), *AWAY)
         self.opened()
         return str(now.epoch)
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 
 from migrate.config import Config
 from migrate.cutover.back import Back
+from migrate.cutover.brisk import brisk
 from migrate.cutover.fences import fences_of
 from migrate.cutover.forward import Forward
 from migrate.cutover.journal import CutoverJournal, Run
-from migrate.cutover.machine import brisk
 from migrate.cutover.note import Note
 from migrate.cutover.outcome import Outcome
 from migrate.cutover.readiness import Verifier

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from typing import Any
 
 from migrate.config import Config
@@ -18,6 +19,7 @@ from verify.result import Result
 
 log = logging.getLogger("migrate")
 
+_PATIENCE_S = 5
 _NO_TABLE = (1049, 1146)
 
 
@@ -25,7 +27,10 @@ class EdgeVerifier:
     """See readiness.Verifier. What it finds is kept as evidence by `store`, when nobody waits for it any more."""
 
     def __init__(self, config: Config, workers: int | None = None):
-        self._config, self._workers = config, workers
+        # Before the freeze nothing is lost by giving up early, and in it there is no time to wait.
+        patience = min(_PATIENCE_S, config.run.patience_s)
+        self._config = replace(config, run=config.run.model_copy(update={"patience_s": patience}))
+        self._workers = workers
         self._freeze: Freeze | None = None
         self._found: list[Result] = []
 

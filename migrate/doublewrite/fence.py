@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ from migrate.doublewrite import phase as phases
 from migrate.doublewrite.epoch import Epoch, Side
 from migrate.doublewrite.outbox import SCHEMA, SLOTS
 from migrate.doublewrite.phase import Phase, side_servers
-from migrate.errors import NoGo, ServerError, TryAgain
+from migrate.errors import ConnectionLost, NoGo, ServerError, TryAgain
 from migrate.faults import fault_point
 from migrate.position import Position, capture
 from migrate.state import State
@@ -113,7 +114,12 @@ def reopen_sources(config: Config) -> list[str]:
             )
             return endpoint.name if opened else None
 
-    if any(side == "target" for side, _ in on_servers(config.sources, lambda e: _primary(config, e))):
+    def look(endpoint: Endpoint) -> str:
+        with suppress(ConnectionLost):  # the others needn't wait for it
+            return _primary(replace(config, run=config.run.model_copy(update={"patience_s": 0})), endpoint)[0]
+        return ""
+
+    if "target" in on_servers(config.sources, look):
         raise NoGo("the target is primary, or about to be: only the command that began the switch can end it")
     return [name for name in on_servers(config.sources, reopen) if name]
 

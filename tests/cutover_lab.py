@@ -310,10 +310,10 @@ def cutover_lab(sandbox: Sandbox, folder: Path, **cutover: Any) -> Iterator[Lab]
         try:
             copy(lab.config, 1)
             lab.start_sync()
+            result = lab.verify()
+            assert result.ok, result.text()
             if phase != "off":
                 change(lab.config, Wish(phase), in_step=True)
-            result = lab.verify() if phase == "off" else None
-            assert result is None or result.ok, result.text()
             yield lab
         finally:
             lab.close()

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from migrate.config import Config
-from migrate.cutover.changed import Changed, Keys, how_many, merged
+from migrate.cutover.changed import how_many
 from migrate.cutover.drain import drain_reverse
 from migrate.cutover.fences import fences_of
 from migrate.cutover.journal import Direction, Run
 from migrate.cutover.machine import SHARE_OF_FREEZE, Machine, Step
+from migrate.cutover.narrow import DOES, Narrowed
 from migrate.cutover.readiness import Check, Verifier, ready_to_roll_back
 from migrate.cutover.resume import sync_goes_on_at
 from migrate.cutover.reverse import end_process, reverse_process, start_reverse
 from migrate.doublewrite import fence as epochs
 from migrate.errors import NoGo
-from migrate.position import Position
 from migrate.source import capture_positions
-
-_PASSES = 5  # over rows that are written while they are compared
-_FEW = 10_000  # keys, which the freeze has time for
 
 
 class Back(Machine):
@@ -31,9 +28,11 @@ class Back(Machine):
         super().__init__(config, verifier)
         self.kept = {"double": self.phase is not None, "forward": self.phase.forward if self.phase else "sync"}
         self.cutover: Run | None = self.meta(lambda j: j.last("cutover"))
-        self._changed: Changed | None = None
-        self._left: Keys = {}
-        self._final: dict[str, Position] = {}
+        self._narrowed: Narrowed | None = None
+
+    @property
+    def _everything(self) -> bool:
+        return self.config.cutover.digests == "all"
 
     def checks(self) -> list[Check]:
         return ready_to_roll_back(self.config, self.phase)
@@ -42,19 +41,17 @@ class Back(Machine):
         return [
             Step("readiness", "check that all is ready; nothing is changed", self._ready),
             Step("reverse", "start `migrate reverse` if it doesn't run", self._reverse_runs),
-            Step("ahead", "compare the rows written since the last clean verification, live, until only those that are "
-                 "being written may differ", self._ahead),
-        ]  # fmt: skip
+            Step("ahead", "read both sides' catalogues" if self._everything else DOES, self._ahead),
+        ]
 
     def frozen(self) -> Sequence[Step]:
-        everything = self.config.cutover.digests == "all"
         steps = [
             Step("fence", "raise the epoch in migrate_outbox.epoch on the target, waiting for the library's open "
                  "transactions: it refuses writes from then on", self._fence),
             Step("proof", "look at every epoch row of the target", self._prove),
-            Step("drain", "wait until `migrate reverse` has emptied the target's outbox; take the shards' positions",
+            Step("drain", "wait until `migrate reverse` has emptied the target's outbox",
                  self._drain, patient=True),
-            Step("verify", "verify everything, digests of 64 bits" if everything else
+            Step("verify", "verify everything, digests of 64 bits" if self._everything else
                  "verify counts and control totals of everything, and the rows written since the step `ahead`",
                  self._verify, patient=True),
         ]  # fmt: skip
@@ -106,23 +103,10 @@ class Back(Machine):
         return start_reverse(self.config, self.keep)
 
     def _ahead(self) -> str:
-        said = self.verifier.prepare()
-        clean = self.verifier.last_clean()
-        if clean is None:
-            raise NoGo("no clean `verify all` is in the evidence; set cutover.digests = 'all'")
-        self._changed = Changed(self.config, clean.positions)
-        counts = []
-        for _ in range(_PASSES):
-            # what reverse writes on the shards is in their binlogs
-            keys = merged([self._left, self._changed.read_to(capture_positions(self.config))])
-            counts.append(how_many(keys))
-            self._left = self.verifier.unequal(keys)
-            if counts[-1] < _FEW:
-                break
-        return (
-            f"{said}\n{counts[0]:,} rows were written since run {clean.run}; {how_many(self._left):,} are to be "
-            "compared again in the freeze"
-        )
+        if self._everything:
+            return self.verifier.prepare()
+        self._narrowed = Narrowed(self.config, self.verifier)
+        return self._narrowed.said
 
     # -- in it --------------------------------------------------------------------------------------------------------
 
@@ -137,16 +121,14 @@ class Back(Machine):
         return f"fenced; {len(older)} transactions of others are open on the target" if older else "fenced"
 
     def _drain(self) -> str:
-        said = drain_reverse(self.brisk, self.left())
-        self._final = capture_positions(self.brisk)
-        return said
+        return drain_reverse(self.brisk, self.left())
 
     def _verify(self) -> str:
-        if self.config.cutover.digests == "all":
+        if self._everything:
             text = self.proven(self.verifier.everything())
         else:
-            assert self._changed is not None
-            keys = merged([self._left, self._changed.read_to(self._final)])
+            assert self._narrowed is not None
+            keys = self._narrowed.read_to_now(self.brisk)
             text = f"{how_many(keys):,} rows to compare\n{self.proven(self.verifier.frozen(keys))}"
         drain_reverse(self.brisk, self.left())  # nothing came meanwhile
         self.keep(positions=capture_positions(self.brisk))

@@ -110,6 +110,8 @@ class Switch:
     def text(self) -> str:
         frozen = "" if self.run.freeze_s is None else f", writes refused for {self.run.freeze_s:.1f} s"
         now = f" at {self.steps[-1].name}" if self.steps and self.run.outcome == "running" else ""
+        if self.run.outcome == "running" and is_dead(self.run.operator):
+            now += " when it was killed: the same command finishes or undoes it"
         took = (s.name if s.seconds is None else f"{s.name} {s.seconds:.2f} s" for s in self.steps)
         return f"{self.run.direction} {self.run.number}: {self.run.outcome}{now}{frozen}\n  {', '.join(took)}"
 

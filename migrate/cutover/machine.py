@@ -173,6 +173,9 @@ class Machine(ABC):
             outcome = "done"
         except BaseException as error:
             said = str(error) or type(error).__name__
+            if isinstance(error, NoGo) and (self._undoing or self.kept.get("switched")):
+                # not the no-go that has changed nothing
+                raise MigrateError(f"{step.name}: {said}\nrun the same command again when that is mended") from error
             raise
         finally:
             self._taken.append(StepRecord(step.name, outcome, monotonic() - began, said))

@@ -7,6 +7,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,11 @@ from migrate.sandbox import Sandbox
 from tests.conftest import guarded_sandbox
 from tests.cutover_lab import Lab, Watcher, cutover_lab
 from tests.faults.client import Client
+
+
+def soak(point: str) -> Any:
+    """Tried on request only."""
+    return pytest.param(point, marks=pytest.mark.soak)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +67,7 @@ def posts(lab: Lab) -> bool:
     return True
 
 
-@pytest.mark.parametrize("point", ["before_proof", "before_verify", "before_decision"])
+@pytest.mark.parametrize("point", [soak("before_proof"), "before_verify", soak("before_decision")])
 def test_the_target_dies_in_the_freeze(lab: Lab, mortal: Sandbox, point: str) -> None:
     client = dies(lab, mortal, "tidb", point)
     client.until(lambda: lab.open_sources() == [True, True], timeout_s=30)  # 6 s of freeze, and some slow servers
@@ -75,7 +81,7 @@ def test_the_target_dies_in_the_freeze(lab: Lab, mortal: Sandbox, point: str) ->
     assert posts(lab)
 
 
-@pytest.mark.parametrize("point", ["after_fence", "switch_decided"])
+@pytest.mark.parametrize("point", [soak("after_fence"), "switch_decided"])
 def test_both_die_and_the_application_goes_on(lab: Lab, mortal: Sandbox, point: str) -> None:
     """A decision that no server has heard of is given up: the shards are what tells."""
     assert lab.client("cutover", "--execute", MIGRATE_FAULT=f"{point}:kill").ended().code == -9
@@ -93,7 +99,7 @@ def test_both_die_and_the_application_goes_on(lab: Lab, mortal: Sandbox, point: 
     assert posts(lab)
 
 
-@pytest.mark.parametrize("point", ["switch_recorded", "before_open", "after_open"])
+@pytest.mark.parametrize("point", [soak("switch_recorded"), "before_open", soak("after_open")])
 def test_the_target_dies_in_the_switch(lab: Lab, mortal: Sandbox, point: str) -> None:
     """It is waited for: from there on there is only forward."""
     client = dies(lab, mortal, "tidb", point)
@@ -113,7 +119,7 @@ def test_an_instance_dies_in_the_freeze(lab: Lab, mortal: Sandbox) -> None:
     assert posts(lab)
 
 
-@pytest.mark.parametrize("point", ["before_drain", "switch_decided"])
+@pytest.mark.parametrize("point", [soak("before_drain"), "switch_decided"])
 def test_the_target_dies_on_the_way_back(lab: Lab, mortal: Sandbox, point: str) -> None:
     lab.client("cutover", "--execute").ok()
     client = dies(lab, mortal, "tidb", point, "rollback")

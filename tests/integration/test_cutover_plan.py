@@ -13,8 +13,10 @@ from migrate.sandbox import Sandbox
 from tests.cutover_lab import Lab, cutover_lab
 from tests.integration.shards import run
 
-_READS = re.compile(r"(SELECT|SHOW|SET (SESSION|@@SESSION|NAMES|AUTOCOMMIT)|BEGIN|START TRANSACTION|ROLLBACK|ADMIN SHOW|USE) ?\b",
-                    re.IGNORECASE)  # fmt: skip
+_READS = re.compile(
+    r"(SELECT|SHOW|SET (SESSION|@@SESSION|NAMES|AUTOCOMMIT)|BEGIN|START TRANSACTION|ROLLBACK|ADMIN SHOW|USE) ?\b",
+    re.IGNORECASE,
+)
 _LOOKER = "looker"
 
 

@@ -9,11 +9,12 @@ from migrate.cutover.changed import how_many
 from migrate.cutover.drain import drain_reverse
 from migrate.cutover.fences import fences_of
 from migrate.cutover.journal import Direction, Run
-from migrate.cutover.machine import SHARE_OF_FREEZE, Machine, Step
+from migrate.cutover.machine import Machine
 from migrate.cutover.narrow import DOES, Narrowed
 from migrate.cutover.readiness import Check, Verifier, ready_to_roll_back
 from migrate.cutover.resume import sync_goes_on_at
 from migrate.cutover.reverse import end_process, reverse_process, start_reverse
+from migrate.cutover.step import SHARE_OF_FREEZE, Step
 from migrate.doublewrite import fence as epochs
 from migrate.errors import NoGo
 from migrate.source import capture_positions
@@ -57,6 +58,8 @@ class Back(Machine):
         ]  # fmt: skip
         if self.config.cutover.hooks.back:
             steps.append(Step("hooks", f"run the hook {self.config.cutover.hooks.back}", self._hook_back))
+        steps.append(Step("still", "look again whether the target's outbox is empty; take the shards' positions",
+                          self._still))  # fmt: skip
         return steps
 
     def after(self) -> Sequence[Step]:
@@ -130,9 +133,12 @@ class Back(Machine):
             assert self._narrowed is not None
             keys = self._narrowed.read_to_now(self.brisk)
             text = f"{how_many(keys):,} rows to compare\n{self.proven(self.verifier.frozen(keys))}"
-        drain_reverse(self.brisk, self.left())  # nothing came meanwhile
-        self.keep(positions=capture_positions(self.brisk))
         return text
+
+    def _still(self) -> str:
+        said = drain_reverse(self.brisk, self.left())
+        self.keep(positions=capture_positions(self.brisk))
+        return said
 
     def _hook_back(self) -> str:
         self.keep(hooked=True)

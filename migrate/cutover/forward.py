@@ -9,13 +9,14 @@ from migrate.cutover.changed import Changed, how_many
 from migrate.cutover.drain import deliver, drain_binlogs
 from migrate.cutover.fences import Fence, fences_of
 from migrate.cutover.journal import Direction
-from migrate.cutover.machine import SHARE_OF_FREEZE, Machine, Step
+from migrate.cutover.machine import Machine
 from migrate.cutover.narrow import DOES, Narrowed
 from migrate.cutover.proof import final_positions, nobody_wrote
 from migrate.cutover.readiness import Check, Verifier, ready_to_cut_over
 from migrate.cutover.reverse import end_process, start_reverse
 from migrate.cutover.sequences import raise_counters, read_counters
 from migrate.cutover.smoke import smoke
+from migrate.cutover.step import SHARE_OF_FREEZE, Step
 from migrate.db import connect
 from migrate.doublewrite.router import Router
 from migrate.errors import NoGo

@@ -20,7 +20,7 @@ _GRACE_S = 2.0  # between SIGTERM and SIGKILL
 def run_hook(config: Config, name: str, path: Path, *, direction: str, run: int, limit_s: float) -> str:
     """Runs the hook; gives what it printed. NoGo if it fails, can't be run, or isn't done in time.
 
-    Its environment is ours, less the secrets of the config, and MIGRATE_STEP (the hook's name), MIGRATE_DIRECTION
+    Its environment is ours, and MIGRATE_STEP (the hook's name), MIGRATE_DIRECTION
     (cutover or rollback), MIGRATE_RUN (a number), MIGRATE_NAME and MIGRATE_CONFIG. It must be safe to run twice. At its
     limit it gets SIGTERM with all its children, two seconds later SIGKILL.
     """

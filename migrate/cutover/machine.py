@@ -7,22 +7,22 @@ whatever kills us, the same command later either undoes and begins again, or fin
 from __future__ import annotations
 
 import logging
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
+from contextlib import suppress
 from time import monotonic
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from migrate.config import Config
 from migrate.cutover.brisk import AWAY, brisk
+from migrate.cutover.deadline import Deadline
 from migrate.cutover.hooks import run_hook
 from migrate.cutover.journal import CutoverJournal, Direction, Run, StepRecord, TakenOver
 from migrate.cutover.note import Note
 from migrate.cutover.outcome import Outcome
 from migrate.cutover.readiness import Verification, Verifier
 from migrate.cutover.shield import unstoppable
+from migrate.cutover.step import Step
 from migrate.db import Session, patiently, stop
 from migrate.doublewrite import fence as epochs
 from migrate.doublewrite import phases
@@ -34,19 +34,6 @@ from migrate.state import State
 
 log = logging.getLogger("migrate")
 T = TypeVar("T")
-
-SHARE_OF_FREEZE = 0.5  # what one wait may take of the time that is left
-
-
-@dataclass(frozen=True)
-class Step:
-    """A step: its name, what it does in words, and the work, which says what it did. `patient`: it does nothing that
-    would have to be undone, so that it can be left when the freeze is over."""
-
-    name: str
-    does: str
-    work: Callable[[], str]
-    patient: bool = False
 
 
 class Machine(ABC):
@@ -62,7 +49,7 @@ class Machine(ABC):
         self.run = 0
         self._note = Note(config)
         self._session: Session | None = None
-        self._deadline: float | None = None
+        self._deadline: Deadline | None = None
         self._taken: list[StepRecord] = []
         self._fenced: float | None = None
         self._opened: float | None = None
@@ -136,7 +123,7 @@ class Machine(ABC):
 
     def _freeze(self) -> None:
         self._fenced, self.hurried = monotonic(), True
-        self._deadline = self._fenced + self.config.cutover.freeze_s
+        self._deadline = Deadline(self.config.cutover.freeze_s)
         self.meta(lambda j: j.mark(self.run, "fenced_at"))
         self._write_note(fenced=True)
 
@@ -162,68 +149,46 @@ class Machine(ABC):
 
     def take(self, step: Step) -> None:
         """Takes a step."""
-        number = self._told(lambda j: j.step(self.run, step.name))
+        number = self._told(lambda j: j.step(self.run, step.name), perhaps=self._undoing)
         log.info("%s: %s", self.direction, step.name)
         fault_point(f"before_{step.name}")
         began = monotonic()
-        outcome: Literal["done", "failed"] = "failed"
-        said = "nothing"
         try:
-            said = self._in_time(step) if step.patient and self._deadline is not None else step.work()
-            outcome = "done"
+            if step.patient and self._deadline is not None:
+                said = self._deadline.wait_for(step.name, step.work, lambda: self.verifier.close(kill=True))
+            else:
+                said = step.work()
         except BaseException as error:
-            said = str(error) or type(error).__name__
+            text = str(error) or type(error).__name__
+            self._taken.append(StepRecord(step.name, "failed", monotonic() - began, text))
+            if number is not None:
+                self._told(lambda j: j.step_ended(self.run, number, "failed", text), perhaps=True)
             if isinstance(error, NoGo) and (self._undoing or self.kept.get("switched")):
                 # not the no-go that has changed nothing
-                raise MigrateError(f"{step.name}: {said}\nrun the same command again when that is mended") from error
+                raise MigrateError(f"{step.name}: {text}\nrun the same command again when that is mended") from error
             raise
-        finally:
-            self._taken.append(StepRecord(step.name, outcome, monotonic() - began, said))
-            if outcome == "done":
-                fault_point(f"after_{step.name}")
-            if number is not None:
-                self._told(lambda j: j.step_ended(self.run, number, outcome, said))
+        self._taken.append(StepRecord(step.name, "done", monotonic() - began, said))
+        fault_point(f"after_{step.name}")
+        if number is not None:
+            self._told(lambda j: j.step_ended(self.run, number, "done", said), perhaps=self._undoing)
 
-    def _told(self, work: Callable[[CutoverJournal], T]) -> T | None:
-        """Tells the journal; while we undo it may be out of reach, with the target."""
-        if not self._undoing:
+    def _told(self, work: Callable[[CutoverJournal], T], *, perhaps: bool) -> T | None:
+        """Tells the journal; `perhaps`: unless it is out of reach, with the target."""
+        if not perhaps:
             return self.meta(work)
         if self.target_away:
             return None
         try:
             return self.meta(work)
         except AWAY as error:
-            log.warning("the target can't be reached, it is undone without it: %s", error)
+            log.warning("the target can't be reached: %s", error)
             self.target_away = True
             return None
-
-    def _in_time(self, step: Step) -> str:
-        future: Future[str] = Future()
-
-        def work() -> None:
-            try:
-                future.set_result(step.work())
-            except BaseException as error:
-                future.set_exception(error)
-
-        threading.Thread(target=work, name=step.name, daemon=True).start()
-        try:
-            return future.result(self.left())
-        except TimeoutError:
-            # beside us: what hangs may hang on, while the fence is lifted
-            threading.Thread(target=self.verifier.close, args=(True,), daemon=True).start()
-            raise NoGo(f"{step.name} was not done: {self._over()}") from None
 
     def left(self) -> float:
         """Seconds that are left of the freeze. NoGo if there are none."""
         assert self._deadline is not None
-        left = self._deadline - monotonic()
-        if left <= 0:
-            raise NoGo(self._over())
-        return left
-
-    def _over(self) -> str:
-        return f"the freeze had lasted {self.config.cutover.freeze_s:g} s, which is cutover.freeze_s"
+        return self._deadline.left()
 
     # -- undoing ------------------------------------------------------------------------------------------------------
 
@@ -250,10 +215,11 @@ class Machine(ABC):
                 self.take(step)
             if self._fenced is not None:
                 self._opened = monotonic()
-                self._told(lambda j: j.mark(self.run, "opened_at"))
-            self._told(lambda j: j.end(self.run, "undone", reason))
+                self._told(lambda j: j.mark(self.run, "opened_at"), perhaps=True)
+            self._told(lambda j: j.end(self.run, "undone", reason), perhaps=True)
             if not self.target_away:
-                self._ended("undone", reason)
+                with suppress(*AWAY):
+                    self._ended("undone", reason)
 
     def _ended(self, outcome: str, reason: str) -> None:
         with State.open(self.brisk) as state:

@@ -10,8 +10,8 @@ from migrate.config import Config
 from migrate.cutover.back import Back
 from migrate.cutover.forward import Forward
 from migrate.cutover.journal import Direction
-from migrate.cutover.machine import Step
 from migrate.cutover.readiness import Check, Verifier
+from migrate.cutover.step import Step
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,19 @@ from tests.cutover_lab import Lab, Watcher, cutover_lab
 KILLED = -9
 THERE = ("readiness", "ahead", "reverse", "fence", "proof", "drain", "verify", "sequences", "smoke", "still", "switch",
          "sync")  # fmt: skip
-BACK = ("readiness", "reverse", "ahead", "fence", "proof", "drain", "verify", "position", "switch", "reverse-end")
+BACK = (
+    "readiness",
+    "reverse",
+    "ahead",
+    "fence",
+    "proof",
+    "drain",
+    "verify",
+    "still",
+    "position",
+    "switch",
+    "reverse-end",
+)
 BETWEEN = ("before_fence:kill:2", "before_decision", "switch_decided", "switch_recorded", "before_open", "after_open")
 
 

@@ -64,7 +64,7 @@ class Lab:
     def config(self, pack: str | None = None, extra: str = "", only: Sequence[str] | None = None) -> Config:
         """The config of this lab, as a user would write it."""
         names = self.tables if only is None else only
-        text = f'[migration]\nname = "lab"\n{f"pack = {pack!r}" if pack else ""}\n'
+        text = f'[migration]\nname = "{self.schema}"\n{f"pack = {pack!r}" if pack else ""}\n'
         text += "".join(f'[[source]]\nname = "{s.name}"\nurl = "{s.url}"\n' for s in self.sources)
         text += f'[target]\nurl = "{self.target.url}"\n'
         for name in names:

@@ -28,8 +28,7 @@ FOLDER = config_dir() / "schedulers"
 def lab(servers: Sandbox, tmp_path: Path) -> Iterator[Lab]:
     lab = Lab(servers.sources, servers.target, tmp_path, "sch")
     lab.table("t", "id BIGINT NOT NULL PRIMARY KEY, v INT", [(n, n % 7) for n in range(40)])
-    path = lab.config().path
-    path.write_text(path.read_text().replace('name = "lab"', f'name = "{lab.schema}"'))
+    lab.config()
     yield lab
     lab.drop()
 
@@ -41,10 +40,8 @@ def test_the_crontab_mails_news_only(lab: Lab, tmp_path: Path) -> None:
     command = command.replace("/etc/ledger-migrate", str(tmp_path)).replace("/run/lock", str(tmp_path))
     command = command.replace("\\%", "%").replace("--within 1d", "--within 10m")
     assert "%" not in command.replace("'%s\\n'", "")  # cron makes a new line of it
-    env = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "MIGRATE_CONFIG": str(lab.config().path)}
-    env["MIGRATE_CONFIG"] = str(lab.folder / f"{lab.schema}.toml")
-    path = Path(env["MIGRATE_CONFIG"])
-    path.write_text(path.read_text().replace('name = "lab"', f'name = "{lab.schema}"'))
+    path = lab.config().path
+    env = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "MIGRATE_CONFIG": str(path)}
 
     def mail() -> str:
         done = subprocess.run(["/bin/sh", "-c", command], env=env, capture_output=True, text=True, check=False)

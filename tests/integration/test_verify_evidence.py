@@ -40,7 +40,7 @@ def result(lab: Lab) -> Result:
 def chained(lab: Lab, result: Result) -> Iterator[Config]:
     """A migration with four records."""
     path = lab.folder / f"chain{len(list(lab.folder.iterdir()))}.toml"
-    text = lab.config().path.read_text("utf-8").replace('name = "lab"', f'name = "{path.stem}"', 1)
+    text = lab.config().path.read_text("utf-8").replace(f'name = "{lab.schema}"', f'name = "{path.stem}"', 1)
     path.write_text(text, "utf-8")
     from migrate.config import load_config
 

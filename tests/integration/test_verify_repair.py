@@ -48,7 +48,7 @@ def lab(servers: Sandbox, tmp_path: Path) -> Iterator[Lab]:
     yield lab
     for table in ("evidence", "repair"):
         with suppress(pymysql.ProgrammingError):
-            lab.on_target(f"DELETE FROM migrate_meta.{table} WHERE migration = 'lab'")
+            lab.on_target(f"DELETE FROM migrate_meta.{table} WHERE migration = '{lab.schema}'")
     lab.drop()
 
 

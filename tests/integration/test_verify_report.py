@@ -46,7 +46,7 @@ def config(servers: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     keep(config, verify_all(config))
     yield config
     for table in ("evidence", "repair"):
-        lab.on_target(f"DELETE FROM migrate_meta.{table} WHERE migration = 'lab'")
+        lab.on_target(f"DELETE FROM migrate_meta.{table} WHERE migration = '{lab.schema}'")
     lab.drop()
 
 

@@ -66,7 +66,7 @@ def small_ranges(lab: Lab, rows: int = 30) -> Config:
         for table in lab.tables:
             lab.run(source, f"ANALYZE TABLE $.{table}_{number}")
     path = lab.config().path
-    text = path.read_text().replace('name = "lab"', f'name = "{lab.schema}"')
+    text = path.read_text()
     path.write_text(text + f"[verify]\nrange_rows = {rows}\n")
     return load_config(path)
 

@@ -43,6 +43,8 @@ _CONVERSIONS: dict[Any, Any] = {
 # AttributeError: PyMySQL goes on to use a socket that it has just dropped, when LOAD DATA loses its connection.
 _DRIVER = (pymysql.Error, OSError, AttributeError)
 
+_GREETING_S = 60  # for a server that accepts connections and then says nothing
+
 Row = tuple[Any, ...]
 T = TypeVar("T")
 
@@ -66,7 +68,7 @@ class Session:
                 charset="utf8mb4",
                 autocommit=True,
                 connect_timeout=min(10, endpoint.answer_s or 10),
-                read_timeout=endpoint.answer_s or None,
+                read_timeout=endpoint.answer_s or _GREETING_S,  # PyMySQL waits for the greeting without an end
                 write_timeout=endpoint.answer_s or None,
                 local_infile=True,
                 conv=_CONVERSIONS,
@@ -82,6 +84,7 @@ class Session:
         try:
             for statement in PINNED:
                 self.execute(statement)
+            vars(self._connection)["_read_timeout"] = endpoint.answer_s or None
         except BaseException:
             self.close()
             raise

@@ -135,7 +135,8 @@ class Appliers:
                 waiting = waiting[1:]
             if waiting and self._marks.held not in batch.doubts:
                 self._together(waiting, work, batch, goal)
-        except (ConnectionLost, OutcomeUnknown, TryAgain):
+        except (ConnectionLost, OutcomeUnknown, TryAgain) as error:
+            self.reason = f"waiting: {error}"
             self.retries += 1
             self._doubtful = True
             raise

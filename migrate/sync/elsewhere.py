@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from threading import Lock
 
 from migrate.config import Config
@@ -15,6 +16,7 @@ from migrate.sync.batch import Image, Layout
 from migrate.sync.router import Router
 
 _KEYS = 1000
+_ANSWER_S = 10  # a source that stalls is a reason to tell and to try again, not to hang
 _ONE = "one of them must go; a merged table has room for one row"
 
 
@@ -74,16 +76,19 @@ class Elsewhere:
         """Where the binlog of each instance that has shards of the table stands now."""
         found = {}
         for name in sorted({shard.instance for shard in self._router.shards(target)}):
-            with Session(self._config.source(name)) as session:
+            with self._session(name) as session:
                 found[name] = standing(session, name)
         return found
+
+    def _session(self, instance: str) -> Session:
+        return Session(replace(self._config.source(instance), answer_s=_ANSWER_S))
 
     def _asker(self, open_sessions: ExitStack) -> Callable[[Shard, str], bool]:
         sessions: dict[str, Session] = {}
 
         def ask(shard: Shard, sql: str) -> bool:
             if shard.instance not in sessions:
-                sessions[shard.instance] = open_sessions.enter_context(Session(self._config.source(shard.instance)))
+                sessions[shard.instance] = open_sessions.enter_context(self._session(shard.instance))
             return bool(sessions[shard.instance].query(sql))
 
         return ask

@@ -128,6 +128,12 @@ class Books:
 
         return client.until(near)
 
+    def until_calm(self, client: Client) -> Client:
+        """Waits until a sync is out of the time in which the copy may have read rows that moved, and near."""
+        sql = f"SELECT COUNT(*) FROM migrate_meta.calm WHERE migration = '{self.migration}'"
+        client.until(lambda: query(self.target, sql)[0][0] == len(self.sandbox.sources))
+        return self.until_near(self.follows(client))
+
     # -- writers and judges -------------------------------------------------------------------------------------------
 
     @contextmanager

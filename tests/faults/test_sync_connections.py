@@ -91,7 +91,7 @@ def test_a_stalled_source_is_noticed(gated: Books, source: Proxy) -> None:
     """By the heartbeats that don't come; the other instance goes on meanwhile, and the operator is told why."""
     with gated.writing():
         with gated.client("sync") as client:
-            gated.follows(client)
+            gated.until_calm(client)  # until then, a row that leaves m2 may have moved to m1: m2 must wait to hear
             source.stall()
             until_told(
                 gated,
@@ -116,4 +116,19 @@ def test_a_slow_target_gets_smaller_batches(gated: Books, target: Proxy) -> None
         target.pause_s = 0.0
         until_told(gated, client, lambda m1: m1["lag_s"] < 1 and not m1["reason"])
         client.kill()
+    gated.judge()
+
+
+def test_a_source_that_stalls_right_after_the_copy_is_told_and_waited_for(gated: Books, source: Proxy) -> None:
+    """Each instance then asks the others where rows are that leave it."""
+    with gated.writing():
+        with gated.client("sync") as client:
+            gated.follows(client)
+            source.stall()
+            until_told(gated, client, lambda m1: "m1 (" in m1.get("reason", ""), 60)
+            source.flow()
+            gated.until_calm(client)
+            client.kill()
+            client.ended()
+        assert "waiting: m1 (" in client.err
     gated.judge()

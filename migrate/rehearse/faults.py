@@ -153,7 +153,7 @@ def _undone(stage: Stage, answer: Answer, what: str) -> Done:
     if answer.document.get("freeze_s") is None:
         return Done(False, f"{what}: a no-go before anything was fenced, so the fault was none", answer.document)
     after = stage.until_posted(1)
-    reason = str(answer.document["reason"]).splitlines()[0]
+    reason = str(answer.document["reason"]).splitlines()[0].rstrip(":")
     return Done(True, f"{what}: a no-go ({reason}); the fence is lifted, the application writes on after {after:.1f} s",
                 answer.document)  # fmt: skip
 

@@ -4,12 +4,14 @@ same command run again ends well. The application posts all the time; its journa
 from __future__ import annotations
 
 import random
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from migrate.lease import LEASE_S
 from migrate.sandbox import Sandbox
 from tests.conftest import guarded_sandbox
 from tests.cutover_lab import Lab, Watcher, cutover_lab
@@ -126,3 +128,26 @@ def test_killed_at_any_instant(servers: Sandbox, tmp_path: Path) -> None:
         lab.start_sync()
         app.stop()
         assert lab.judge() > 100
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("point", ["after_readiness", "after_fence", "after_verify", "switch_decided", "before_open"])
+def test_stands_still_until_another_one_took_over(servers: Sandbox, tmp_path: Path, point: str) -> None:
+    """A process that wakes after its lease ran out, when another one has finished the night, changes nothing."""
+    with cutover_lab(servers, tmp_path) as lab, Watcher(lab):
+        app = lab.app()
+        lab.ensure_sync()
+        asleep = lab.stopped("cutover", point)
+        time.sleep(LEASE_S + 1)
+        lab.client("cutover", "--execute").ok()
+        assert lab.open_sides() == {"target"}
+        asleep.send(signal.SIGCONT)
+        asleep.ended()
+        assert asleep.code != 0, asleep.out
+        assert lab.open_sides() == {"target"}
+        lab.client("rollback", "--execute").ok()
+        assert lab.open_sides() == {"source"}
+        lab.start_sync()
+        app.stop()
+        assert lab.judge() > 20

@@ -108,10 +108,13 @@ class Equation(_Strict):
     left: Annotated[tuple[Addend, ...], Field(min_length=1)]
     right: Annotated[tuple[Addend, ...], Field(min_length=1)]
     in_transit_s: Annotated[int, Field(ge=0)] = 0
+    at_rest: bool = False  # under way even when nothing moves, for it is somebody else that is waited for
     severity: Severity = "error"
 
     @model_validator(mode="after")
     def _keys(self) -> Self:
+        if self.at_rest and not self.in_transit_s:
+            raise ValueError("at_rest needs in_transit_s")
         for addend in (*self.left, *self.right):
             if len(addend.by) != len(self.per):
                 raise ValueError(f"{addend.table}: by has {len(addend.by)} columns and per names {len(self.per)}")

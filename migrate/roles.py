@@ -95,15 +95,19 @@ class Voucher(Role):
 
 
 class _Timed(Role):
-    """A document whose parts may lie on several shards, and so may disagree for `in_transit_s` seconds."""
+    """A document whose parts may lie on several shards, and so may disagree for `in_transit_s` seconds; with `at_rest`
+    even when nothing moves, for it is somebody else that is waited for."""
 
     time: ColumnName | None = None
     in_transit_s: Seconds = 0
+    at_rest: bool = False
 
     @model_validator(mode="after")
     def _needs_time(self) -> Self:
         if self.in_transit_s and not self.time:
             raise ValueError("in_transit_s needs time")
+        if self.at_rest and not self.in_transit_s:
+            raise ValueError("at_rest needs in_transit_s")
         return self
 
 
@@ -120,12 +124,16 @@ class SubAccount(_Timed):
 
 
 class Buffer(Role):
-    """Postings that wait to be merged and booked. At rest none may be `pending`, else none for longer than that."""
+    """What waits to go on: postings to be merged and booked, payments to be cleared, batches to be paid out. None may
+    be `pending` for longer than `max_age_s`; and none at all when nothing moves, unless somebody else is waited for
+    (`at_rest`)."""
 
     id: ColumnName
     time: ColumnName
     pending: Annotated[Filter, Field(min_length=1)]
     max_age_s: Seconds
+    at_rest: bool = False
+    item: Annotated[str, Field(min_length=1)] = "posting"  # what the rows are called in the findings; no column
     account: ColumnName | None = None
     amount: ColumnName | None = None
     currency: ColumnName | None = None
@@ -150,6 +158,7 @@ class Detail(_Strict):
     table: TableName
     batch: ColumnName
     amount: ColumnName
+    currency: ColumnName | None = None  # if both have one, they are compared by currency, and so priced
     where: Filter = {}
 
 

@@ -26,15 +26,16 @@ def _sub_accounts(ledger: Ledger) -> Iterator[Part]:
                 Term(sub.table, key, "sub-accounts", -1, exact(sub.balance), filter_sql(sub.where), sub.time),
             ),
             sub.in_transit_s,
+            sub.at_rest,
         )
 
 
 def _buffers(ledger: Ledger) -> Iterator[Part]:
     for b in ledger.role.buffer:
-        named = (("posting", b.id), ("account", b.account), ("amount", b.amount), ("currency", b.currency),
+        named = ((b.item, b.id), ("account", b.account), ("amount", b.amount), ("currency", b.currency),
                  ("waiting since", b.time))  # fmt: skip
         columns = tuple((label, column) for label, column in named if column)
-        yield Condition(b.table, filter_sql(b.pending), columns, b.time, b.max_age_s)
+        yield Condition(b.table, filter_sql(b.pending), columns, b.time, b.max_age_s, b.at_rest)
 
 
 def _escrows(ledger: Ledger) -> Iterator[Part]:
@@ -50,6 +51,7 @@ def _escrows(ledger: Ledger) -> Iterator[Part]:
                 Term(e.table, key, "open orders", -1, amount, filter_sql(e.open), e.time),
             ),
             e.in_transit_s,
+            e.at_rest,
         )
 
 
@@ -58,13 +60,16 @@ def _settlements(ledger: Ledger) -> Iterator[Part]:
     for s in ledger.role.settlement:
         d, which = s.detail, filter_sql(s.where)
         own, detailed = filter_sql(s.where), filter_sql(d.where)
+        priced = s.currency is not None and d.currency is not None
+        key, of = ((s.id, s.currency or ""), (d.batch, d.currency or "")) if priced else ((s.id,), (d.batch,))
         yield Equation(
-            ("batch",),
+            ("batch", "currency")[: len(key)],
             (
-                Term(s.table, (s.id,), "batch amount", 1, exact(s.amount), own, s.time),
-                Term(d.table, (d.batch,), "details", -1, exact(d.amount), detailed),
+                Term(s.table, key, "batch amount", 1, exact(s.amount), own, s.time),
+                Term(d.table, of, "details", -1, exact(d.amount), detailed),
             ),
             s.in_transit_s,
+            s.at_rest,
         )
         if s.count:
             yield Equation(
@@ -74,6 +79,8 @@ def _settlements(ledger: Ledger) -> Iterator[Part]:
                     Term(d.table, (d.batch,), "details", -1, "1.0", detailed),
                 ),
                 s.in_transit_s,
+                s.at_rest,
+                money=False,
             )
         if s.voucher and s.account:
             credited = f"ABS(SUM({sign(ledger, 'a.')} * ({net(ledger, 'e.')})))"
@@ -91,6 +98,7 @@ def _settlements(ledger: Ledger) -> Iterator[Part]:
                 f"GROUP BY {group} HAVING `batch amount` <> `posted`",
                 time="time" if s.time else None,
                 tolerance_s=s.in_transit_s,
+                at_rest=s.at_rest,
             )
 
 
@@ -159,7 +167,7 @@ def _clearing(ledger: Ledger) -> Iterator[Part]:
         yield Query(
             f"SELECT 'one voucher books more than one item' AS `problem`, {quote(c.voucher)} AS `voucher`, {ids}, "
             f"{rest} FROM {c.target.sql} WHERE {quote(c.voucher)} IS NOT NULL "
-            f"GROUP BY {quote(c.voucher)} HAVING COUNT(*) > 1"
+            f"GROUP BY {quote(c.voucher)} HAVING COUNT(DISTINCT {key}) > 1"  # not the same item twice, which is above
         )
         shown = f"c.{quote(c.id)} AS `item`, c.{quote(c.voucher)} AS `voucher`, c.{quote(c.amount)} AS `item amount`"
         shown += f", v.{quote(v.amount)} AS `voucher amount`, "
@@ -173,6 +181,7 @@ def _clearing(ledger: Ledger) -> Iterator[Part]:
             f"OR v.{quote(v.amount)} <> c.{quote(c.amount)})",
             time="time" if c.time else None,
             tolerance_s=c.in_transit_s,
+            at_rest=c.at_rest,
         )
 
 
@@ -202,7 +211,7 @@ def _references(ledger: Ledger) -> Iterator[Part]:
     for r in ledger.role.reference:
         what = f"{r.table}.{r.column} is no {r.of}.{r.of_column}"
         where = f"t.{quote(r.column)} IS NOT NULL AND {filter_sql(r.where, 't.')}"
-        yield alone(what, r.table, (r.column, r.column), r.of, r.of_column, r.time, r.in_transit_s, where)
+        yield alone(what, r.table, (r.column, r.column), r.of, r.of_column, r.time, r.in_transit_s, where, r.at_rest)
 
 
 BY_DOCUMENTS: dict[str, Callable[[Ledger], Iterable[Part]]] = {

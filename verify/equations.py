@@ -43,6 +43,7 @@ class Query:
     sql: str
     time: str | None = None
     tolerance_s: int = 0
+    at_rest: bool = False  # also when nothing moves
     key: str | None = None
     unless_unique: tuple[str, str] | None = None
 
@@ -52,11 +53,14 @@ class Equation:
     """Per key, the terms with their signs sum to nothing. `labels` name the key's parts; one called currency prices
     what is wrong. `tolerance_s`: how long parts may be under way. `grouped`: there are so few keys that each is added
     up by itself. `net`: how a leg that is under way, as debit - credit, shows in its sums. `details`: for a rule with
-    steps, what shows where in the key it breaks."""
+    steps, what shows where in the key it breaks. `at_rest`: parts may be under way even when nothing moves. `money`:
+    the amounts are money, and not numbers of rows."""
 
     labels: tuple[str, ...]
     terms: tuple[Term, ...]
     tolerance_s: int = 0
+    at_rest: bool = False
+    money: bool = True
     grouped: bool = False
     net: int = 0
     details: Query | None = None
@@ -87,13 +91,15 @@ class Equation:
 @dataclass(frozen=True, slots=True)
 class Condition:
     """A rule of single rows: those that `where` (SQL over the table's own columns) finds offend it. `columns` are
-    shown, by label; amount and currency price them. Rows younger than `tolerance_s` by `time` are under way."""
+    shown, by label; amount and currency price them. Rows younger than `tolerance_s` by `time` are under way; with
+    `at_rest` even when nothing moves."""
 
     table: str
     where: str
     columns: tuple[tuple[str, str], ...]
     time: str | None = None
     tolerance_s: int = 0
+    at_rest: bool = False
 
 
 class Weighing:

@@ -71,6 +71,7 @@ class InvariantResult:
             "in_transit": self.target.in_transit,
             "in_transit_amounts": {c: format(a, "f") for c, a in sorted(self.target.in_transit_prices.items())},
             "in_transit_oldest_s": self.target.oldest_s,
+            "in_transit_rows": self.target.waiting,
         }
 
 
@@ -81,16 +82,19 @@ def check_invariants(
 
     `live`: money is moving. What may be under way for some time (a role's in_transit_s, counted back from the youngest
     row of the tables in question, not from a clock whose time zone we don't know) is told as in transit and offends
-    nothing. Otherwise nothing may be under way.
+    nothing. Otherwise nothing may be under way but what waits for somebody else (a role's at_rest).
     """
     for table, columns in ledger.money.items():
         for column in columns.amounts:
             money(pair_of(pairs, table), column)
     listed = rules(ledger)
     sweep = Sweep(readers, pairs, [part for rule in listed for part in rule.parts if not isinstance(part, Query)], live)
-    newest = sweep.newest(source=False) if live else None
+    asked = [part for rule in listed for part in rule.parts if isinstance(part, Query)]
+    newest = sweep.newest(source=False) if live or any(query.at_rest for query in asked) else None
     queries = {
-        (rule.name, number): readers.submit(readers.config.target, partial(_ask, part, limit, newest))
+        (rule.name, number): readers.submit(
+            readers.config.target, partial(_ask, part, limit, newest if live or part.at_rest else None)
+        )
         for rule in listed
         for number, part in enumerate(rule.parts)
         if isinstance(part, Query) and not _answered(part, pairs)

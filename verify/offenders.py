@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -10,12 +11,14 @@ from typing import Any
 from verify.model import Values
 from verify.price import Prices, total
 
+AGE = "age_s"  # of what is under way, in seconds
 Nets = dict[str, Decimal]  # by currency, with sign
 
 
 @dataclass(slots=True)
 class Offenders:
-    """How many, the first `limit` of them, and the money; and how much is under way, the oldest since when."""
+    """How many, the first `limit` of them, and the money; and how much is under way: the oldest `limit` of it, each
+    with its age."""
 
     limit: int
     count: int = 0
@@ -24,6 +27,7 @@ class Offenders:
     in_transit: int = 0
     in_transit_prices: Prices = field(default_factory=dict)
     oldest_s: int | None = None
+    waiting: list[Values] = field(default_factory=list)
 
     def add(self, row: Values, amount: Decimal | None) -> None:
         self.count += 1
@@ -39,18 +43,29 @@ class Offenders:
             return False
         self.in_transit += 1
         self.oldest_s = max(self.oldest_s or 0, age_s)
+        self._wait({**row, AGE: str(age_s)})
         if amount is not None:
             total(self.in_transit_prices, row.get("currency"), amount)
         return True
+
+    def _wait(self, row: Values) -> None:
+        insort(self.waiting, row, key=lambda r: -_age(r))
+        del self.waiting[self.limit :]
 
     def merge(self, other: Offenders) -> None:
         self.count += other.count
         self.rows = [*self.rows, *other.rows][: self.limit]
         self.in_transit += other.in_transit
         self.oldest_s = max((s for s in (self.oldest_s, other.oldest_s) if s is not None), default=None)
+        for row in other.waiting:
+            self._wait(row)
         for mine, theirs in ((self.prices, other.prices), (self.in_transit_prices, other.in_transit_prices)):
             for currency, amount in theirs.items():
                 total(mine, currency, amount)
+
+
+def _age(row: Values) -> int:
+    return int(row[AGE] or 0)
 
 
 def seconds_between(earlier: str | None, later: str | None) -> int | None:

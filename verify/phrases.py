@@ -71,6 +71,7 @@ def alone(
     time: str | None = None,
     wait_s: int = 0,
     where: str = "1",
+    at_rest: bool = False,
 ) -> Query:
     """Rows whose second column is no `referred` of the other table."""
     id_, column, *money = columns
@@ -83,6 +84,7 @@ def alone(
         f"WHERE {where} AND NOT EXISTS (SELECT 1 FROM {two} o WHERE o.{quote(referred)} = t.{quote(column)})",
         time="time" if time else None,
         tolerance_s=wait_s,
+        at_rest=at_rest,
     )
 
 

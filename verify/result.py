@@ -14,6 +14,7 @@ from verify.model import Mismatch, TableResult, Values
 from verify.price import AtRisk, at_risk
 
 _SHOWN = 50  # mismatches and offenders in the text; the JSON has all up to the limit
+_IN_TRANSIT = 5  # of what is in transit, the oldest
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +207,7 @@ def _invariants_text(invariants: tuple[InvariantResult, ...]) -> list[str]:
             verdict += "".join(f", {a:,f} {c}" for c, a in sorted(found.target.in_transit_prices.items()))
         lines.append(f"  {found.name}: {verdict}")
         lines += [f"    {_values(row)}" for row in found.rows[:_SHOWN]]
+        lines += [f"    in transit: {_values(row)}" for row in found.target.waiting[:_IN_TRANSIT]]
         if found.offenders > min(_SHOWN, len(found.rows)):
             lines.append(f"    .. and {found.offenders - min(_SHOWN, len(found.rows)):,} more")
     return lines

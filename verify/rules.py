@@ -39,7 +39,7 @@ def _declared(equation: Declared) -> Equation:
         for a in addends:
             amount = " - ".join((exact(a.sum), *(f"IFNULL({exact(c)}, 0)" for c in a.less)))
             terms.append(Term(a.table, a.by, side, way, amount, filter_sql(a.where), a.time))
-    return Equation(equation.per, tuple(terms), equation.in_transit_s)
+    return Equation(equation.per, tuple(terms), equation.in_transit_s, equation.at_rest)
 
 
 def _debit_equals_credit(ledger: Ledger) -> Iterator[Part]:

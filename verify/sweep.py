@@ -64,6 +64,10 @@ class Sweep:
                 self._running[is_source].append(self._submit(shard, self._pass(table, shard)))
         self._done: dict[bool, _Seen] = {}
 
+    def _waits(self, part: Part) -> bool:
+        """Whether parts of it may be under way."""
+        return self._live or part.at_rest
+
     def newest(self, source: bool) -> str | None:
         """The time of the youngest row of any table that has one."""
         return self._seen(source).newest
@@ -139,7 +143,7 @@ class Sweep:
             place: Values = {"shard": str(shard.shard)} if shard else {}
             for row in self._submit(shard, partial(_query, sql)).result():
                 values: Values = {name: text_of(value) for name, value in zip(names, row, strict=False)}
-                age = seconds_between(text_of(row[-1]), seen.newest) if part.time and self._live else None
+                age = seconds_between(text_of(row[-1]), seen.newest) if part.time and self._waits(part) else None
                 found.judge(values | place, _decimal(values.get("amount")), age, part.tolerance_s)
 
     def equation(self, part: Equation, source: bool, found: Offenders, moving: Nets) -> Nets:
@@ -163,10 +167,11 @@ class Sweep:
                     if not key.signed:
                         continue
                     stepped = any(term.step for term in part.terms)
-                    under_way = self._live and abs(key.signed) <= key.young
+                    under_way = self._waits(part) and abs(key.signed) <= key.young
                     age = seconds_between(key.newest, seen.newest) if under_way else None
                     row = labels if stepped else labels | _shown(part, key)
-                    if found.judge(row, None if stepped else key.signed, age, part.tolerance_s):
+                    priced = key.signed if part.money and not stepped else None
+                    if found.judge(row, priced, age, part.tolerance_s):
                         nets[labels.get("currency") or ""] += key.signed
         return nets
 
@@ -208,7 +213,7 @@ class Sweep:
     ) -> Iterator[tuple[tuple[ShardTable | None, list[Term]], str]]:
         """The statements that give, by key in those buckets (all if there is one): the sum of each term, the time of
         the youngest row, and how much of it all is young."""
-        newest = self._seen(source).newest if self._live and part.tolerance_s else None
+        newest = self._seen(source).newest if self._waits(part) and part.tolerance_s else None
         for (table, key), terms in part.places().items():
             for _, shard in self._sides(table, source):
                 weighing = Weighing(pair_of(self._pairs, table), shard)

@@ -9,7 +9,7 @@ from migrate.rehearse.tools import Answer
 
 
 def seeded(document: dict[str, Any]) -> str:
-    return f"{sum(document['rows'].values()):,} rows in {document['shards']} shards of each table"
+    return f"{sum(document['rows'].values()):,} rows in {document['shards']} shard sets"
 
 
 def checked(document: dict[str, Any]) -> str:

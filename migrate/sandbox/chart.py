@@ -5,29 +5,33 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from migrate.errors import ConfigError
 from migrate.sandbox.flows import Flow, Pick
+from migrate.sandbox.topology import Spots
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """An account. It lies on the shard set that its id names, modulo their number."""
+    """An account. It lies on the shard set that its id names, modulo their number. `owner`: the number of whom it
+    belongs to."""
 
     id: int
     currency: str
     kind: str
     nature: str
     master: int | None
+    owner: int = 0
 
 
 class Chart:
     """All accounts, by what flows pick them by."""
 
-    def __init__(self, holders: Iterable[Holder], shards: int, currencies: dict[str, int], cross_shard: float):
-        self.shards, self.cross_shard = shards, cross_shard
+    def __init__(self, holders: Iterable[Holder], spots: Spots, currencies: dict[str, int], cross_shard: float):
+        self._spots, self.cross_shard = spots, cross_shard
         self.currencies, self.weights = list(currencies), list(currencies.values())
         self.by_id: dict[int, Holder] = {}
         self._all: dict[tuple[str, str], list[int]] = defaultdict(list)
@@ -41,14 +45,22 @@ class Chart:
                 self._parts[holder.master].append(holder.id)
 
     def shard(self, account: int) -> int:
-        """The number of its shard set."""
-        return account % self.shards
+        """The number of its shard set, and of those of its entries."""
+        return account % self._spots.ledger
 
-    def cast(self, flow: Flow, currency: str, dice: random.Random) -> dict[str, int]:
-        """The accounts of a new document, by their names in the flow; none takes two parts. ConfigError if there
-        are too few."""
-        found: dict[str, int] = {}
+    def spot(self, table: str | None, account: int) -> int:
+        """The number of the shard set of that table's row which lies with the account."""
+        return self._spots.spot(table, account, self.by_id[account].owner)
+
+    def cast(
+        self, flow: Flow, currency: str, dice: random.Random, given: Mapping[str, int] = MappingProxyType({})
+    ) -> dict[str, int]:
+        """The accounts of a document, by their names in the flow, besides those that are given; none takes two parts.
+        ConfigError if there are too few."""
+        found = dict(given)
         for name, pick in flow.picks.items():
+            if name in given:
+                continue
             of = found[pick.of] if pick.of else None
             choice = [id for id in self._choice(pick, of, currency, found, dice) if id not in found.values()]
             if not choice:

@@ -70,13 +70,16 @@ class DoublePoster(Poster):
 
     @contextmanager
     def transaction(self, part: Part) -> Iterator[Writer]:
-        # The layout puts a row on the shard set that its sharding key names, modulo their number.
+        # The layout puts a row on the shard set that its sharding key names, modulo their number. Any of the part's
+        # tables will do: all lie together.
         key = part.legs[0].account if part.legs else part.place.number
-        server = self._ledger.server(key)
+        tables = [*(table for table, _ in part.rows), *(change.table for change in part.changes)]
+        target = self._account_table if part.legs else tables[0]
+        server = self._ledger.server(key, target)
         connection = None
         try:
             with _errors(server):
-                connection = self._ledger.connect(key)
+                connection = self._ledger.connect(key, target=target)
                 cursor = connection.cursor()
             yield _Statements(cursor, server)
             with _errors(server, commits=True):

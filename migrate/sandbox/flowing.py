@@ -67,14 +67,15 @@ class Posted:
 
 @dataclass(frozen=True, slots=True)
 class Touched:
-    """Rows that change, by their ids: the fields, and the status that they must have. `status` is None where nothing
-    is guarded: an account whose `adds` are more."""
+    """Rows that change, by the ids in the field `key`: the fields, and the status that they must have. `status` is None
+    where nothing is guarded: an account whose `adds` are more."""
 
     table: str
     ids: tuple[int, ...]
     fields: Texts
     status: str | None = None
     adds: dict[str, int] = field(default_factory=dict)
+    key: str = "id"
 
 
 @dataclass(slots=True)
@@ -86,12 +87,17 @@ class Share:
     touched: list[Touched] = field(default_factory=list)
 
 
+Sharing = Callable[[str | None, int], Share]  # the share where rows of a table lie that go with an account
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A step: what it does, by shard set, that of the document first, and what it leads to."""
+    """A step: what it does, by shard set, that of the document first, and what it leads to: one unit, or `onward` those
+    that go on one by one."""
 
     shares: dict[int, Share]
     unit: Unit
+    onward: tuple[Unit, ...]
     id: int  # of the voucher, or of the document where nothing is posted
     posts: bool
 
@@ -137,33 +143,34 @@ class Flowing:
         members = tuple(m for unit in units for m in unit.members)
         batch = self._id(now) if step.merge else units[0].batch
         part = self._part(step, members)
-        amounts = {name: int(part * ratio) for name, ratio in step.splits.items()}
-        amounts |= {"net": part - sum(amounts.values()), "part": part, "amount": sum(m.amount for m in members)}
+        amounts = self._amounts(step, part) | {"amount": sum(m.amount for m in members)}
         left = sum(m.rest for m in members) - part
         status = step.at_last if step.at_last and not left else step.to
         accounts, legs = members[0].accounts, [(d, a, amounts[m]) for d, a, m in step.posted if amounts[m]]
         voucher = self._id(now) if legs else None
         after = tuple(self._moved(m, step, part if len(members) == 1 else m.rest, voucher) for m in members)
         unit = Unit(units[0].flow, status, after, batch)
-        shares = {self.chart.shard(accounts[flow.near]): Share()}
+        onward = tuple(replace(unit, members=(m,)) for m in after) if step.apart else (unit,)
+        shares = {self.chart.spot(flow.table, accounts[flow.near]): Share()}
 
-        def share(account: int) -> Share:
-            return shares.setdefault(self.chart.shard(account), Share())
+        def share(table: str | None, account: int) -> Share:
+            return shares.setdefault(self.chart.spot(table, account), Share())
 
-        home = share(accounts[flow.near])
-        told = self._told(unit, now) | {name: self._money(units) for name, units in amounts.items()}
+        told = self._told(unit, now) | self._texts(amounts)
         if voucher is not None:
             self._post(share, legs, accounts, voucher, told, members[0].voucher if step.reverses else None)
-        self._document(home, flow, unit, was, step.merge > 0, voucher, told)
+        self._document(share, flow, unit, was, step.merge > 0, voucher, told)
         table = self.workload.account_table
         for name, column, sign, amount in step.moved:
             moved = Touched(table, (accounts[name],), {}, None, {column: sign * amounts[amount]})
-            share(accounts[name]).touched.append(moved)
-        for table, near in step.inserted:
-            row = told | {"id": str(self._id(now)), "time": self._clock(now), "document": str(after[0].id)}
-            row |= {"voucher": _text(voucher), "batch": _text(batch)}
-            (share(accounts[near]) if near else home).rows.append((table, row))
-        return Turn(shares, unit, voucher or members[0].id, voucher is not None)
+            share(table, accounts[name]).touched.append(moved)
+        self._further(share, step, members, unit, was, voucher, told)
+        return Turn(shares, unit, onward, voucher or members[0].id, voucher is not None)
+
+    def _amounts(self, step: Step, part: int) -> dict[str, int]:
+        """What a step makes of the part that it takes."""
+        amounts = {name: int(part * ratio) for name, ratio in step.splits.items()}
+        return amounts | {"net": part - sum(amounts.values()), "part": part}
 
     def _part(self, step: Step, members: Sequence[Document]) -> int:
         """How much the step takes of what is left."""
@@ -185,7 +192,7 @@ class Flowing:
         )  # fmt: skip
 
     def _post(
-        self, share: Callable[[int], Share], legs: list[tuple[str, str, int]], accounts: dict[str, int], voucher: int,
+        self, share: Sharing, legs: list[tuple[str, str, int]], accounts: dict[str, int], voucher: int,
         told: Texts, original: int | None,
     ) -> None:  # fmt: skip
         role = self.workload.ledger.role.entry
@@ -204,28 +211,64 @@ class Flowing:
                 "id": str(self._id(now)), "account": str(account), "amount": self._money(amount), "leg": str(number),
                 "direction": role.debit if direction == "D" else role.credit,
             }  # fmt: skip
-            share(account).legs.append(Posted(account, amount if raises else -amount, entry))
+            share(None, account).legs.append(Posted(account, amount if raises else -amount, entry))
         if table := self.workload.voucher_table:
-            share(accounts[legs[0][1]]).rows.append((table, row))
+            share(None, accounts[legs[0][1]]).rows.append((table, row))
 
     def _document(
-        self, home: Share, flow: Flow, unit: Unit, was: str, merges: bool, voucher: int | None, told: Texts
-    ) -> None:
+        self, share: Sharing, flow: Flow, unit: Unit, was: str, merges: bool,
+        voucher: int | None, told: Texts,
+    ) -> None:  # fmt: skip
         """The rows of the documents and of their batch, made or changed."""
+        one, together = unit.members[0], unit.batch is not None and (merges or not flow.apart)
         if flow.table and not was:
-            home.rows.append((flow.table, told))
+            share(flow.table, one.accounts[flow.near]).rows.append((flow.table, told))
         elif flow.table:
-            changed = self._changing(unit.members[0], unit)
-            if unit.batch is not None:  # what each has of its own, a batch doesn't touch
-                changed = {name: changed[name] for name in ("status", "batch", "last")}
-            home.touched.append(Touched(flow.table, tuple(m.id for m in unit.members), changed, was))
-        if flow.batch and merges:
-            home.rows.append((flow.batch, told | {"id": _text(unit.batch), "voucher": _text(voucher)}))
-        elif flow.batch and unit.batch is not None:
-            own: Texts = {"status": unit.status}
-            if voucher is not None:
+            changed = self._changing(one, unit)
+            if together:  # what each has of its own, a batch doesn't touch
+                names = ("status", "batch", *(("last",) if voucher is not None else ()))
+                changed = {name: changed[name] for name in names}
+            homes: dict[int, list[Document]] = {}
+            for member in unit.members:
+                homes.setdefault(self.chart.spot(flow.table, member.accounts[flow.near]), []).append(member)
+            for here in homes.values():
+                ids = tuple(member.id for member in here)
+                share(flow.table, here[0].accounts[flow.near]).touched.append(Touched(flow.table, ids, changed, was))
+        if flow.batched is None or not together:
+            return
+        batch = share(flow.batched.table, one.accounts[flow.batched.near or flow.near])
+        if merges:
+            own = told | {"id": _text(unit.batch), "voucher": _text(voucher), "last": _text(voucher)}
+            batch.rows.append((flow.batched.table, own))
+            return
+        own = {"status": unit.status}
+        if voucher is not None:
+            own["last"] = str(voucher)
+            if not any(step.merge and step.legs for step in flow.step):  # its first
                 own["voucher"] = str(voucher)
-            home.touched.append(Touched(flow.batch, (unit.batch,), own, was))
+        batch.touched.append(Touched(flow.batched.table, (unit.batch or 0,), own, was))
+
+    def _further(
+        self, share: Sharing, step: Step, before: Sequence[Document], unit: Unit, was: str, voucher: int | None,
+        told: Texts,
+    ) -> None:  # fmt: skip
+        """The rows of further tables that a step inserts, and those whose status follows."""
+        flow, now = self.workload.flows[unit.flow], int(told["now"] or 0)
+        for row in step.inserted:
+            for past, member in list(zip(before, unit.members, strict=True))[: None if row.each else 1]:
+                own = dict(told)
+                if row.each:
+                    own |= self._told(replace(unit, members=(member,)), now)
+                    own |= self._texts(self._amounts(step, past.rest))
+                own["id"], own["document"], own["voucher"] = str(self._id(now)), str(member.id), _text(voucher)
+                share(row.table, member.accounts[row.near or flow.near]).rows.append((row.table, own))
+        follows: Texts = {"status": unit.status}
+        if voucher is not None:
+            follows["voucher"] = str(voucher)
+        for row in step.updated:
+            for member in unit.members:
+                touched = Touched(row.table, (member.id,), follows, was, key="document")
+                share(row.table, member.accounts[row.near or flow.near]).touched.append(touched)
 
     def _told(self, unit: Unit, time: int) -> Texts:
         """What all rows of a unit may be filled with."""
@@ -234,6 +277,7 @@ class Flowing:
             "id": str(one.id), "time": self._clock(time), "now": str(time), "amount": self._money(one.amount),
             "currency": one.currency, "action": flow.name, "of": str(one.of), "count": str(len(unit.members)),
             **{name: str(account) for name, account in one.accounts.items()},
+            **{f"owner of {name}": str(self.chart.by_id[a].owner) for name, a in one.accounts.items()},
         }  # fmt: skip
 
     def _changing(self, one: Document, unit: Unit) -> Texts:
@@ -242,6 +286,9 @@ class Flowing:
             "status": unit.status, "number": str(one.number), "voucher": _text(one.voucher), "last": _text(one.last),
             "batch": _text(unit.batch), **{name: self._money(gone) for name, gone in one.counters.items()},
         }  # fmt: skip
+
+    def _texts(self, amounts: dict[str, int]) -> Texts:
+        return {name: self._money(units) for name, units in amounts.items()}
 
     def _money(self, units: int) -> str:
         return money(units, self.workload.postings.scale)

@@ -6,8 +6,8 @@ from __future__ import annotations
 import random
 import secrets
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -24,6 +24,7 @@ from migrate.sandbox.jobs import Change, Job, Leg, Part, Row
 from migrate.sandbox.layout import Layout, Place
 from migrate.sandbox.postings import Ints, Snowflake
 from migrate.sandbox.rows import render
+from migrate.sandbox.topology import Spots
 from migrate.sandbox.workload import Columns, Workload
 
 _PATIENCE = 12  # units that wait before they come first
@@ -59,9 +60,9 @@ class FlowJobs:
             yield self._advance(self._restless.popleft(), int(time.time() * 1000))
 
     def _next(self) -> Unit | None:
-        """What goes on now; None if something new may begin."""
-        for waiting in (self._restless, self._calm):
-            if waiting and (len(waiting) > _PATIENCE or self._dice.random() < 0.3):
+        """What goes on now; None if something new may begin, as it may now and then however much waits."""
+        for waiting, chance in ((self._restless, 1.0), (self._calm, 0.9)):
+            if waiting and self._dice.random() < (chance if len(waiting) > _PATIENCE else 0.3):
                 return waiting.popleft()
         return None
 
@@ -88,7 +89,7 @@ class FlowJobs:
         turn = self._flowing.turn(units, step, now)
 
         def done(posted: bool) -> None:
-            for unit in [turn.unit] if posted else units:
+            for unit in turn.onward if posted else units:
                 if unit.status:
                     self._keep(unit)
 
@@ -128,31 +129,54 @@ class FlowJobs:
         scale = self._workload.postings.scale
         adds = {by_field[field]: Decimal(units).scaleb(-scale) for field, units in touched.adds.items()}
         guard = (by_field["status"], touched.status) if touched.status is not None else None
-        return Change(touched.table, by_field["id"], touched.ids, self._rendered(sets, touched.fields), adds, guard)
+        return Change(
+            touched.table, by_field[touched.key], touched.ids, self._rendered(sets, touched.fields), adds, guard
+        )
 
 
 def read_flows(workload: Workload, layout: Layout) -> Callable[[int, int], FlowJobs]:
     """Reads the accounts and what is under way; gives what makes the jobs of thread n of m."""
     sessions: dict[Endpoint, Session] = {source: connect(source) for source in {p.source for p in layout}}
+
+    def places(table: str) -> Iterator[tuple[Session, Place]]:
+        name = workload.database_of(table)
+        return ((sessions[place.source], place) for place in layout if place.database == name)
+
     try:
-        chart = Chart(
-            (holder for place in layout for holder in _holders(workload, sessions[place.source], place)),
-            len(layout), workload.accounts.currencies, workload.postings.cross_shard,
-        )  # fmt: skip
+        holders = (h for session, place in places(workload.account_table) for h in _holders(workload, session, place))
+        spots = Spots(workload.databases, Counter(place.database for place in layout))
+        chart = Chart(holders, spots, workload.accounts.currencies, workload.postings.cross_shard)
         units = [
             unit
             for number, flow in enumerate(workload.flows) if flow.table
-            for place in layout for unit in _under_way(workload, number, flow, sessions[place.source], place)
+            for unit in _units(number, flow, (
+                found for session, place in places(flow.table)
+                for found in _under_way(workload, chart, flow, session, place)
+            ))
         ]  # fmt: skip
     finally:
         for session in sessions.values():
             session.close()
 
     def make(number: int, threads: int) -> FlowJobs:
-        mine = [u for u in units if (u.batch or u.members[0].id) % threads == number]
+        mine = [
+            u for u in units if ((not workload.flows[u.flow].apart and u.batch) or u.members[0].id) % threads == number
+        ]
         return FlowJobs(workload, layout, chart, mine)
 
     return make
+
+
+def _units(number: int, flow: Flow, found: Iterable[tuple[str, int | None, Document]]) -> Iterator[Unit]:
+    """Documents by their status and batch, those of a batch together unless that only lists them."""
+    batches: dict[tuple[int, str], list[Document]] = {}
+    for status, batch, document in found:
+        if batch is None or flow.apart:
+            yield Unit(number, status, (document,), batch)
+        else:
+            batches.setdefault((batch, status), []).append(document)
+    for (batch, status), members in batches.items():
+        yield Unit(number, status, tuple(members), batch)
 
 
 def _columns(workload: Workload, table: str) -> dict[str, str]:
@@ -162,23 +186,28 @@ def _columns(workload: Workload, table: str) -> dict[str, str]:
 
 def _holders(workload: Workload, session: Session, place: Place) -> Iterator[Holder]:
     columns, table = _columns(workload, workload.account_table), workload.account_table
-    fields = [f for f in ("id", "currency", "kind", "nature", "master") if f in columns]
-    missing = {"id", "currency", "kind", "nature"} - set(fields)
+    fields = [f for f in ("id", "currency", "kind", "nature", "master", "owner") if f in columns]
+    owned = {"owner"} if any(database.by == "owner" for database in workload.databases.values()) else set()
+    missing = {"id", "currency", "kind", "nature", *owned} - set(fields)
     if missing:
         raise ConfigError(f"workload.toml: columns.{table}: no column has the field {', '.join(sorted(missing))}")
     chosen = ", ".join(quote(columns[f]) for f in fields)
     for row in session.query(f"SELECT {chosen} FROM {place.table(table)}"):
         found = dict(zip(fields, row, strict=True))
-        yield Holder(found["id"], found["currency"], found["kind"], found["nature"], found.get("master"))
+        yield Holder(
+            found["id"], found["currency"], found["kind"], found["nature"], found.get("master"), found.get("owner", 0)
+        )  # fmt: skip
 
 
-def _under_way(workload: Workload, number: int, flow: Flow, session: Session, place: Place) -> Iterator[Unit]:
-    """The documents of that shard set that steps lead on from, those of a batch together."""
+def _under_way(
+    workload: Workload, chart: Chart, flow: Flow, session: Session, place: Place
+) -> Iterator[tuple[str, int | None, Document]]:
+    """The documents of that shard set that steps lead on from, each with its status and batch."""
     assert flow.table is not None
     counters = workload.counters(flow)
     columns, scale = _columns(workload, flow.table), workload.postings.scale
     needed = {"id", "amount", "currency", "status", *flow.accounts, *counters}
-    if missing := sorted(needed - set(columns)):
+    if missing := sorted(needed - set(columns) - workload.derived(flow)):
         raise ConfigError(f"workload.toml: columns.{flow.table}: no column has the field {missing[0]}")
     fields = [f for f in ("number", "of", "voucher", "last", "batch", *sorted(needed)) if f in columns]
     starts = sorted({step.from_ for step in flow.step if step.from_})
@@ -191,21 +220,16 @@ def _under_way(workload: Workload, number: int, flow: Flow, session: Session, pl
         f"SELECT {', '.join(quote(columns[f]) for f in fields)} FROM {place.table(flow.table)} WHERE {where}",
         [*starts, *named.values()],
     )
-    batches: dict[tuple[int, str], list[Document]] = {}
     for row in rows:
         found = dict(zip(fields, row, strict=True))
 
         def units(name: str, found: dict[str, Any] = found) -> int:
             return int(Decimal(found[name]).scaleb(scale))
 
+        given = {name: found[name] for name in flow.accounts if name in found}
         document = Document(
-            found["id"], 0, units("amount"), found["currency"], {name: found[name] for name in flow.accounts},
-            {name: units(name) for name in counters}, found.get("number") or 0, found.get("of") or 1,
-            found.get("voucher"), found.get("last"),
+            found["id"], 0, units("amount"), found["currency"],
+            chart.cast(flow, found["currency"], random.Random(), given), {name: units(name) for name in counters},
+            found.get("number") or 0, found.get("of") or 1, found.get("voucher"), found.get("last"),
         )  # fmt: skip
-        if found.get("batch") is not None:
-            batches.setdefault((found["batch"], found["status"]), []).append(document)
-        else:
-            yield Unit(number, found["status"], (document,))
-    for (batch, status), members in batches.items():
-        yield Unit(number, status, tuple(members), batch)
+        yield found["status"], found.get("batch"), document

@@ -15,7 +15,7 @@ Word = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")]
 _LEG = re.compile(r"(D|C) (\w+) (\w+)")
 _PICK = re.compile(r"(?:(\w+)(?: (near|beside) (\w+))?|(master) of (\w+))")
 _MOVE = re.compile(r"(\w+)\.(\w+) ([+-]) (\w+)")
-_ROW = re.compile(r"([^\s`]+\.[^\s`]+?)(?: near (\w+))?")
+_ROW = re.compile(r"(each )?([^\s`]+\.[^\s`]+?)(?: near (\w+))?")
 
 
 class _Strict(BaseModel):
@@ -61,6 +61,19 @@ class Pick(_Strict):
         return cls.model_validate({"kind": found[1], "way": found[2] or "any", "of": found[3]})
 
 
+class RowOf(_Strict):
+    """A row of a further table: one of each document, or one of all that merge; with an account, or at home."""
+
+    table: TableName
+    near: str | None = None
+    each: bool = False
+
+    @classmethod
+    def read(cls, text: str) -> RowOf:
+        each, table, near = _parts(_ROW, text, "SCHEMA.TABLE near ACCOUNT")
+        return cls(table=table, near=near, each=bool(each))
+
+
 class Step(_Strict):
     """What leads from one status to another; without `from` it begins the flow, without `legs` it posts nothing.
 
@@ -68,8 +81,9 @@ class Step(_Strict):
     rest: all of it, a portion from .. to, or the next instalment), each of `splits` (a ratio of the part) and `net`
     (what they leave). `into`: the document's counter that the part goes to; with nothing left the status is
     `at_last`. `moves` are "account.field + amount" on accounts, `rows` further tables that get a row, "near" an
-    account. `merge`: up to so many documents that agree in the accounts `by` go on as one, a row of the flow's
-    batches. `reverses`: the voucher takes back the flow's first."""
+    account, one for "each" document. `updates`: such rows of the document, whose status follows its own. `merge`: up to
+    so many documents that agree in the accounts `by` go on as one, a row of the flow's batches; or one by one, if that
+    only lists them (`apart`). `reverses`: the voucher takes back the flow's first."""
 
     from_: Annotated[str, Field(alias="from")] = ""
     to: Word
@@ -82,8 +96,10 @@ class Step(_Strict):
     splits: dict[Word, Annotated[Decimal, Field(gt=0, lt=1)]] = {}
     moves: tuple[str, ...] = ()
     rows: tuple[str, ...] = ()
+    updates: tuple[str, ...] = ()
     merge: Annotated[int, Field(ge=0)] = 0
     by: tuple[Word, ...] = ()
+    apart: bool = False
     reverses: bool = False
 
     @cached_property
@@ -98,9 +114,14 @@ class Step(_Strict):
         return [(account, field, 1 if sign == "+" else -1, amount) for account, field, sign, amount in found]
 
     @cached_property
-    def inserted(self) -> list[tuple[str, str | None]]:
-        """Table of each further row, and the account on whose shard set it lies."""
-        return [_parts(_ROW, row, "SCHEMA.TABLE near ACCOUNT") for row in self.rows]
+    def inserted(self) -> list[RowOf]:
+        """The further rows."""
+        return [RowOf.read(row) for row in self.rows]
+
+    @cached_property
+    def updated(self) -> list[RowOf]:
+        """The rows that follow the status."""
+        return [RowOf.read(row) for row in self.updates]
 
     @property
     def amounts(self) -> set[str]:
@@ -108,13 +129,14 @@ class Step(_Strict):
 
 
 class Flow(_Strict):
-    """A kind of document. Its row, of `table` if it has one, lies with the account `home`, the first if not given.
-    `settle`: statuses that nothing may be left in when nothing moves."""
+    """A kind of document. Its row, of `table` if it has one, lies with the account `home`, the first if not given; that
+    of a `batch` ("SCHEMA.TABLE near ACCOUNT") there too, if it says nothing else. `settle`: statuses that nothing may
+    be left in when nothing moves."""
 
     name: Word
     share: Annotated[int, Field(gt=0)]
     table: TableName | None = None
-    batch: TableName | None = None
+    batch: str | None = None
     accounts: Annotated[dict[Word, str], Field(min_length=1)]
     home: Word | None = None
     amount: tuple[Decimal, Decimal] | None = None
@@ -131,6 +153,20 @@ class Flow(_Strict):
         return self.home or next(iter(self.accounts))
 
     @cached_property
+    def batched(self) -> RowOf | None:
+        """The row of a batch."""
+        return RowOf.read(self.batch) if self.batch else None
+
+    @property
+    def batch_table(self) -> str | None:
+        return self.batched.table if self.batched else None
+
+    @cached_property
+    def apart(self) -> bool:
+        """Whether its batches only list documents, which go on one by one."""
+        return any(step.apart for step in self.step)
+
+    @cached_property
     def counters(self) -> list[str]:
         """What of the amount is gone, by where to."""
         return list(dict.fromkeys(step.into for step in self.step if step.into))
@@ -142,7 +178,8 @@ class Flow(_Strict):
     def fields(self) -> set[str]:
         """What its rows may be filled with, besides what every posting has."""
         splits = {name for step in self.step for name in step.splits}
-        return {*self.accounts, *self.counters, *splits, "part", "net"}
+        owners = {f"owner of {name}" for name in self.accounts}
+        return {*self.accounts, *self.counters, *splits, *owners, "part", "net"}
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -156,7 +193,8 @@ class Flow(_Strict):
             raise ValueError(f"{self.name}: no step begins it, or home or settle names what it hasn't")
         for i, step in enumerate(self.step):
             used = [(a, m) for _, a, m in step.posted] + [(a, m) for a, _, _, m in step.moved]
-            used += [(a, "amount") for _, a in step.inserted if a] + [(a, "amount") for a in step.by]
+            rows = [*step.inserted, *step.updated, *([self.batched] if self.batched else [])]
+            used += [(row.near, "amount") for row in rows if row.near] + [(a, "amount") for a in step.by]
             for account, amount in used:
                 if account not in names or amount not in step.amounts:
                     raise ValueError(f"step[{i}]: {account} {amount}: no such account, or no such amount")
@@ -166,6 +204,8 @@ class Flow(_Strict):
                 step.takes != "rest" and not step.into
             ):
                 raise ValueError(f"step[{i}]: merge needs from, and the flow's table and batch; a part needs into")
+            if step.apart and not (step.merge and not step.legs and not step.moves):
+                raise ValueError(f"step[{i}].apart: only of a step that merges and moves nothing")
         return self
 
 

@@ -6,6 +6,7 @@ import heapq
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -16,22 +17,37 @@ from migrate.sandbox.flowing import Flowing, Texts, Turn, Unit
 from migrate.sandbox.flows import Kind, Step
 from migrate.sandbox.postings import Ints, Snowflake
 from migrate.sandbox.rows import Fields, clock, money
+from migrate.sandbox.topology import Spots
 from migrate.sandbox.workload import Workload
 
 _DAY_MS = 86_400_000
+_FIRST_OWNER = 100_001
 Made = list[tuple[str, Fields, Ints]]  # target table, its rows, what names the shard set of each
 
 
-def flow_tables(workload: Workload, weights: Sequence[float], rows: int, seed: int) -> Made:
-    """Every row of every table: about `rows` entries, a few more. What may be left under way is; what must be settled
-    is settled."""
+def flow_tables(workload: Workload, spots: Spots, weights: Sequence[float], rows: int, seed: int, now_ms: int) -> Made:
+    """Every row of every table: about `rows` entries, a few more, of the accounts that the ledger's shard sets have by
+    their weights. What may be left under way is; what must be settled is settled. Without a time to begin at, the last
+    rows are a minute older than now."""
+    if workload.postings.begins is not None:
+        return _play(workload, spots, weights, rows, seed)[0].made()
+    # the same dice make the same flows at any time: how long they take is seen first
+    first = workload.postings.beginning(now_ms)
+    ended = _play(replace(workload, postings=first), spots, weights, rows, seed)[1]
+    again = workload.postings.beginning(2 * now_ms - ended - 60_000)
+    return _play(replace(workload, postings=again), spots, weights, rows, seed)[0].made()
+
+
+def _play(workload: Workload, spots: Spots, weights: Sequence[float], rows: int, seed: int) -> tuple[_Books, int]:
+    """The books, and the time of the last step."""
     dice = random.Random(seed)
-    books = _Books(workload, _holders(workload, weights, rows, dice), dice, len(weights))
+    books = _Books(workload, _holders(workload, weights, rows, dice), spots)
     flowing = Flowing(workload, books.chart, dice, Snowflake(0))
     begins, spec = workload.postings.begins_ms, workload.postings
     legs = sum(f.share * sum(len(s.legs) * s.share for s in f.step) / max(1, sum(s.share for s in f.step)) * 2
                for f in workload.flows) / sum(f.share for f in workload.flows)  # fmt: skip
     spacing = spec.days * _DAY_MS / max(1.0, rows / max(legs, 1.0))
+    last = begins
     due: list[tuple[int, int, Unit, Step]] = []
     waiting: dict[tuple[int | str, ...], list[Unit]] = defaultdict(list)
     count, next_ms = 0, float(begins)
@@ -66,16 +82,18 @@ def flow_tables(workload: Workload, weights: Sequence[float], rows: int, seed: i
                 del group[: step.merge]
         turn = flowing.turn(units, step, now)
         books.apply(turn, now)
-        await_next(turn.unit, now)
-    return books.made()
+        last = max(last, now)
+        for unit in turn.onward:
+            await_next(unit, now)
+    return books, last
 
 
 class _Books:
     """The ledger in memory: by table and field the texts of all rows."""
 
-    def __init__(self, workload: Workload, holders: list[tuple[Holder, int]], dice: random.Random, shards: int):
+    def __init__(self, workload: Workload, holders: list[tuple[Holder, int]], spots: Spots):
         self._workload = workload
-        self.chart = Chart([h for h, _ in holders], shards, workload.accounts.currencies, workload.postings.cross_shard)
+        self.chart = Chart([h for h, _ in holders], spots, workload.accounts.currencies, workload.postings.cross_shard)
         self._opening = {holder.id: opening for holder, opening in holders}
         self._balance = dict(self._opening)
         self._sequence = dict.fromkeys(self._opening, 0)
@@ -92,7 +110,8 @@ class _Books:
         }
         self._shards: dict[str, list[int]] = {table: [] for table in self._used}
         self._place: dict[tuple[str, int], int] = {}
-        self._changing = {t for f in workload.flows for t in (f.table, f.batch) if t}
+        self._changing = {t: "id" for f in workload.flows for t in (f.table, f.batch_table) if t}
+        self._changing |= {row.table: "document" for f in workload.flows for s in f.step for row in s.updated}
         self._day: int | None = None
         self.entries = 0
 
@@ -120,7 +139,7 @@ class _Books:
 
     def _add(self, table: str, row: Texts, shard: int) -> None:
         if table in self._changing:
-            self._place[table, int(row["id"] or 0)] = len(self._shards[table])
+            self._place[table, int(row[self._changing[table]] or 0)] = len(self._shards[table])
         for field in self._used[table]:
             if field not in row:
                 raise ConfigError(f"workload.toml: columns.{table}: rows of it have no field {field!r}")
@@ -147,7 +166,7 @@ class _Books:
         kind = self._workload.kinds[holder.kind]
         return more | kind.fields | {
             "id": str(holder.id), "currency": holder.currency, "kind": holder.kind, "nature": holder.nature,
-            "master": None if holder.master is None else str(holder.master),
+            "master": None if holder.master is None else str(holder.master), "owner": str(holder.owner),
             "opening": self._money(self._opening[holder.id]), "balance": self._money(self._balance[holder.id]),
             "sequence": str(self._sequence[holder.id]),
         }  # fmt: skip
@@ -183,7 +202,7 @@ def _holders(workload: Workload, weights: Sequence[float], rows: int, dice: rand
         numbers[shard] += 1
         low, high = (workload.postings.units(a) for a in kind.opening)
         nature = role.debit if kind.nature == "D" else role.credit
-        made = (Holder(id, currency, name, nature, master), dice.randint(low, high))
+        made = (Holder(id, currency, name, nature, master, _FIRST_OWNER + len(found)), dice.randint(low, high))
         found.append(made)
         return made
 

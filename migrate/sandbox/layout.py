@@ -4,32 +4,45 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from migrate.config import Endpoint
 from migrate.db import connect
 from migrate.errors import ConfigError
 from migrate.model import quote
-from migrate.sandbox.workload import Topology, Workload
+from migrate.sandbox.topology import LEDGER, Topology
+from migrate.sandbox.workload import Workload
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where shard set `number` is: one table of every kind, named KIND_suffix, in one database."""
+    """Where shard set `number` is: one table of every kind, named KIND_suffix, in one schema. `database`: the name of
+    those that number their shard sets together."""
 
     number: int
     source: Endpoint
     schema: str
     suffix: str
+    database: str = LEDGER
 
     def table(self, target: str) -> str:
         """The shard of that target table (schema.table), quoted."""
         return f"{quote(self.schema)}.{quote(target.split('.')[1] + '_' + self.suffix)}"
 
 
-Layout = tuple[Place, ...]  # by number; a row lives on the shard set (sharding key modulo their number)
+# By database and number; a row lives on the shard set of its database (sharding key modulo their number).
+Layout = tuple[Place, ...]
+
+
+def plan_layouts(
+    topologies: Mapping[str, Topology], sources: Sequence[Endpoint], schemas: int | None, shards: int | None
+) -> Layout:
+    """The layout of all databases, each by itself."""
+    made = {name: plan_layout(topology, sources, schemas, shards) for name, topology in topologies.items()}
+    return tuple(replace(place, database=name) for name, layout in made.items() for place in layout)
 
 
 def plan_layout(
@@ -53,21 +66,26 @@ def plan_layout(
 
 def find_layout(workload: Workload, sources: Sequence[Endpoint]) -> Layout:
     """The shard sets that the servers hold. ConfigError if there are none or a number is missing or there twice."""
-    kind = workload.account_table.split(".")[1]
-    found: dict[int, Place] = {}
+    held: dict[Endpoint, list[tuple[Any, ...]]] = {}
     for source in sources:
         with connect(source) as session:
-            tables = session.query("SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES")
-        for schema, table in tables:
-            number = _number(f"{kind}_{workload.topology.shard}", table)
-            if number is None or _number(workload.topology.schema_, schema) is None:
-                continue
-            if number in found:
-                raise ConfigError(f"{table} is on {found[number].source.name} and on {source.name}: seed with --force")
-            found[number] = Place(number, source, schema, workload.topology.shard.format(number))
-    if not found or set(found) != set(range(len(found))):
-        raise ConfigError(f"the servers hold no complete {workload.pack} ledger: run the seed command first")
-    return tuple(found[n] for n in range(len(found)))
+            held[source] = session.query("SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES")
+    layout: list[Place] = []
+    for name, topology in workload.topologies.items():
+        table = workload.account_table if name == LEDGER else workload.databases[name].tables[0]
+        found: dict[int, Place] = {}
+        for source, tables in held.items():
+            for schema, shard in tables:
+                number = _number(f"{table.split('.')[1]}_{topology.shard}", shard)
+                if number is None or _number(topology.schema_, schema) is None:
+                    continue
+                if number in found:
+                    raise ConfigError(f"{shard} is on {found[number].source.name} and {source.name}: seed with --force")
+                found[number] = Place(number, source, schema, topology.shard.format(number), name)
+        if not found or set(found) != set(range(len(found))):
+            raise ConfigError(f"the servers hold no complete {workload.pack} ledger: run the seed command first")
+        layout += [found[n] for n in range(len(found))]
+    return tuple(layout)
 
 
 def existing_schemas(topology: Topology, source: Endpoint) -> list[str]:
@@ -88,8 +106,8 @@ def drop_schemas(topology: Topology, sources: Sequence[Endpoint]) -> None:
     _at_once(drop, sources)
 
 
-def create_tables(layout: Layout, ddl: str) -> None:
-    """Creates every database and table of the layout, all instances at once."""
+def create_tables(layout: Layout, workload: Workload) -> None:
+    """Creates every schema and table of the layout, all instances at once."""
     by_source: dict[Endpoint, list[Place]] = defaultdict(list)
     for place in layout:
         by_source[place.source].append(place)
@@ -99,18 +117,19 @@ def create_tables(layout: Layout, ddl: str) -> None:
             for schema in sorted({p.schema for p in by_source[source]}):
                 session.execute(f"CREATE DATABASE {quote(schema)} DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
             for place in by_source[source]:
-                for statement in _statements(ddl, place):
+                for statement in _statements(workload, place):
                     session.execute(statement)
 
     _at_once(create, list(by_source))
 
 
-def _statements(ddl: str, place: Place) -> Iterator[str]:
+def _statements(workload: Workload, place: Place) -> Iterator[str]:
     """The DDL of one shard set. A statement ends with a semicolon at the end of its line."""
-    text = ddl.replace("{schema}", quote(place.schema)).replace("{n}", place.suffix)
-    for statement in re.split(r";[ \t]*$", re.sub(r"(?m)^--.*$", "", text), flags=re.MULTILINE):
-        if statement.strip():
-            yield statement
+    for statement in re.split(r";[ \t]*$", re.sub(r"(?m)^--.*$", "", workload.ddl), flags=re.MULTILINE):
+        named = re.search(r"\{schema\}\.`?(\w+?)_\{n\}", statement)
+        tables = {table.split(".")[1]: workload.database_of(table) for table in workload.columns}
+        if statement.strip() and (named is None or tables.get(named[1], LEDGER) == place.database):
+            yield statement.replace("{schema}", quote(place.schema)).replace("{n}", place.suffix)
 
 
 def _at_once(work: Callable[[Endpoint], None], sources: Sequence[Endpoint]) -> None:

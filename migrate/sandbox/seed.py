@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
@@ -18,9 +19,10 @@ from migrate.errors import ConfigError, MigrateError
 from migrate.model import quote
 from migrate.sandbox.flowseed import flow_tables
 from migrate.sandbox.frames import account_fields, document_fields, entry_fields, voucher_fields
-from migrate.sandbox.layout import Layout, create_tables, drop_schemas, existing_schemas, plan_layout
+from migrate.sandbox.layout import Layout, create_tables, drop_schemas, existing_schemas, plan_layouts
 from migrate.sandbox.postings import Accounts, Draw, Ints, Legs, Snowflake
 from migrate.sandbox.rows import Fields, normal, render, tab_separated, take
+from migrate.sandbox.topology import Spots
 from migrate.sandbox.workload import Columns, Workload, load_workload
 
 _DAY_MS = 86_400_000
@@ -34,7 +36,7 @@ class SeedReport:
 
     rows: dict[str, int]
     schemas: int
-    shards: int  # of each kind of table
+    shards: int  # sets of them, over all databases
     seconds: float
 
 
@@ -65,22 +67,24 @@ def seed(
     """Creates the pack's databases on the servers and fills them with exactly `rows` entries and what belongs to them.
     A pack with flows gets a few more.
 
-    `schemas` and `tables` (of each kind) are totals over all servers. `skew` is the part of the entries that the first
-    shard gets. `progress` is called with the rows loaded and the rows to load. ConfigError if there are databases
-    of those names already, unless `force` drops them.
+    `schemas` and `tables` (of each kind) are totals over all servers, for every database of the pack. `skew` is the
+    part of the entries that the first shard gets. `progress` is called with the rows loaded and the rows to load.
+    ConfigError if there are databases of those names already, unless `force` drops them.
     """
     began = time.monotonic()
     workload = load_workload(pack)
-    layout = plan_layout(workload.topology, sources, schemas, tables)
+    layout = plan_layouts(workload.topologies, sources, schemas, tables)
     if rows < 2 or not 0 <= skew < 1:
         raise ConfigError("rows: at least 2; skew: from 0 to below 1")
-    if force:
-        drop_schemas(workload.topology, sources)
-    for source in sources:
-        if names := existing_schemas(workload.topology, source):
-            raise ConfigError(f"{source.name} already holds {names[0]}: --force drops it and all that a seed made")
-    create_tables(layout, workload.ddl)
-    made = _tables(workload, _weights(len(layout), skew), rows, seed)
+    for topology in workload.topologies.values():
+        if force:
+            drop_schemas(topology, sources)
+        for source in sources:
+            if names := existing_schemas(topology, source):
+                raise ConfigError(f"{source.name} already holds {names[0]}: --force drops it and all that a seed made")
+    create_tables(layout, workload)
+    spots = Spots(workload.databases, Counter(place.database for place in layout))
+    made = _tables(workload, spots, _weights(spots.ledger, skew), rows, seed)
     _load(_pieces(workload, layout, made, seed), sum(len(keys) for _, _, keys in made), progress)
     counts = dict.fromkeys(workload.columns, 0)
     for table, _, keys in made:
@@ -88,13 +92,14 @@ def seed(
     return SeedReport(counts, len({p.schema for p in layout}), len(layout), time.monotonic() - began)
 
 
-_Made = list[tuple[str, Fields, Ints]]  # target table, its rows, the sharding key of each
+# Target table, its rows, what makes the number of each one's shard set, modulo that of all.
+_Made = list[tuple[str, Fields, Ints]]
 
 
-def _tables(workload: Workload, weights: list[float], rows: int, seed: int) -> _Made:
+def _tables(workload: Workload, spots: Spots, weights: list[float], rows: int, seed: int) -> _Made:
     """Every row of every table, as columns of numbers."""
     if workload.flows:
-        return flow_tables(workload, weights, rows, seed)
+        return flow_tables(workload, spots, weights, rows, seed, int(time.time() * 1000))
     spec, rng, ids = workload.postings, np.random.default_rng(seed), Snowflake(0)
     accounts = _accounts(workload, weights, rows, rng)
     draw = Draw(workload, accounts, rng, ids)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from migrate.config import read_toml
 from migrate.errors import ConfigError
 from migrate.ledger import ColumnName, Ledger, TableName, load_ledger
 from migrate.packs import pack_dir
 from migrate.sandbox.flows import Flow, Kind, Word
+from migrate.sandbox.topology import LEDGER, Database, Topology
 
 # What a column may take from the posting or the account that its row is about.
 _FIELDS = frozenset((
@@ -22,7 +23,7 @@ _FIELDS = frozenset((
     "before", "after", "sequence", "time", "action", "legs", "leg", "original",
 ))  # fmt: skip
 _FLOW_FIELDS = frozenset((
-    "kind", "master", "day", "document", "status", "number", "of", "count", "batch", "last",
+    "kind", "master", "owner", "day", "document", "status", "number", "of", "count", "batch", "last",
 ))  # fmt: skip
 Weights = Annotated[dict[str, Annotated[int, Field(gt=0)]], Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -30,22 +31,6 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Topology(_Strict):
-    """Names of databases and of shard sets, as formats of their numbers, and how many there are by default."""
-
-    schema_: Annotated[str, Field(alias="schema")]
-    shard: str = "{:02d}"
-    schemas_per_instance: Annotated[int, Field(ge=1)] = 2
-    shards_per_schema: Annotated[int, Field(ge=1)] = 2
-
-    @field_validator("schema_", "shard")
-    @classmethod
-    def _format(cls, text: str) -> str:
-        if text.format(7) == text.format(8):
-            raise ValueError("expected a format of the number, such as 'payment_{:02d}'")
-        return text
 
 
 class AccountSpec(_Strict):
@@ -56,9 +41,10 @@ class AccountSpec(_Strict):
 
 
 class PostingSpec(_Strict):
-    """When, how much, and how often more than one shard or more than two accounts take part."""
+    """When, how much, and how often more than one shard or more than two accounts take part. Where flows aren't said to
+    begin at a time, they end with the seed."""
 
-    begins: datetime
+    begins: datetime | None = None
     days: Annotated[int, Field(ge=1)] = 30
     amount: tuple[Decimal, Decimal]
     step: Decimal = Decimal("0.01")
@@ -76,7 +62,12 @@ class PostingSpec(_Strict):
 
     @property
     def begins_ms(self) -> int:
+        assert self.begins is not None
         return int(self.begins.replace(tzinfo=UTC).timestamp()) * 1000
+
+    def beginning(self, ms: int) -> PostingSpec:
+        """The same with another beginning, in milliseconds of the epoch."""
+        return self.model_copy(update={"begins": datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=ms)})
 
     @model_validator(mode="after")
     def _amounts(self) -> Self:
@@ -124,6 +115,7 @@ Columns = dict[ColumnName, Generator]
 
 class _File(_Strict):
     topology: Topology
+    database: dict[Word, Database] = Field(default_factory=dict)
     accounts: AccountSpec
     postings: PostingSpec
     action: tuple[Action, ...] = ()
@@ -144,19 +136,36 @@ class _File(_Strict):
 
     @model_validator(mode="after")
     def _flows(self) -> Self:
+        if self.action and self.postings.begins is None:
+            raise ValueError("postings.begins: needed with [[action]]")
         if bool(self.action) == bool(self.flow) or bool(self.kind) != bool(self.flow):
             raise ValueError("give either [[action]] or [[flow]], and [kind.NAME] with [[flow]]")
         for i, flow in enumerate(self.flow):
             for pick in flow.picks.values():
                 if pick.kind is not None and pick.kind not in self.kind:
                     raise ValueError(f"flow[{i}].accounts: no kind {pick.kind!r}")
-            tables = [flow.table, flow.batch, *(table for step in flow.step for table, _ in step.inserted)]
+            tables = [flow.table, flow.batch_table, *(row.table for step in flow.step for row in step.inserted)]
             for table in tables:
                 if table and table not in self.columns:
                     raise ValueError(f"flow[{i}]: no columns.{table!r}")
+            for row in (row for step in flow.step for row in step.updated):
+                fields = {g.field for g in self.columns.get(row.table, {}).values()}
+                if not {"document", "status"} <= fields:
+                    raise ValueError(f"flow[{i}]: columns.{row.table!r} need the fields document and status")
         for name, kind in self.kind.items():
             if kind.parts_of and kind.parts_of not in self.kind:
                 raise ValueError(f"kind.{name}.parts_of: no kind {kind.parts_of!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _databases(self) -> Self:
+        if self.database and not self.flow:
+            raise ValueError("database: only with [[flow]]")
+        listed = [table for database in self.database.values() for table in database.tables]
+        for name, database in self.database.items():
+            for table in database.tables:
+                if name == LEDGER or listed.count(table) > 1 or table not in self.columns:
+                    raise ValueError(f"database.{name}: {table} is of another database, or there are no columns of it")
         return self
 
     @model_validator(mode="after")
@@ -186,6 +195,21 @@ class Workload:
     columns: dict[str, Columns]
     kinds: dict[str, Kind]
     flows: tuple[Flow, ...]
+    databases: dict[str, Database]  # besides that of the ledger
+
+    @property
+    def topologies(self) -> dict[str, Topology]:
+        """All databases by name, that of the ledger first."""
+        return {LEDGER: self.topology, **self.databases}
+
+    def database_of(self, table: str) -> str:
+        """The name of the database that has the target table."""
+        return next((name for name, database in self.databases.items() if table in database.tables), LEDGER)
+
+    def derived(self, flow: Flow) -> set[str]:
+        """The accounts of a flow that the others imply: the only one of its kind on a shard set."""
+        picks = flow.picks.items()
+        return {name for name, pick in picks if pick.way == "near" and self.kinds[pick.kind or ""].each == 1}
 
     def counters(self, flow: Flow) -> list[str]:
         """What of a document's amount is gone, by where to: the counters of all flows of its table."""
@@ -221,8 +245,9 @@ def load_workload(pack: str) -> Workload:
         columns[table] = filled | columns.get(table, {})
     ddl = _text(folder / "source.sql")
     return Workload(
-        pack, ledger, ddl, file.topology, file.accounts, file.postings, file.action, columns, file.kind, file.flow
-    )
+        pack, ledger, ddl, file.topology, file.accounts, file.postings, file.action, columns, file.kind, file.flow,
+        file.database,
+    )  # fmt: skip
 
 
 def _text(path: Path) -> str:

@@ -165,7 +165,7 @@ def _detach(arguments: list[str], log: Path) -> tuple[int, Path]:
 
 def _seed_text(report: SeedReport) -> str:
     rows = "\n".join(f"  {table}: {count}" for table, count in report.rows.items())
-    return f"{report.shards} shards of each table in {report.schemas} schemas, {report.seconds:.1f} s; rows:\n{rows}"
+    return f"{report.shards} shard sets in {report.schemas} schemas, {report.seconds:.1f} s; rows:\n{rows}"
 
 
 def _traffic_text(report: TrafficReport, journal: Path) -> str:

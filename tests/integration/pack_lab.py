@@ -41,8 +41,10 @@ class Fault:
     pick: str
     statements: tuple[str, ...]
     rule: str
-    shown: dict[str, str]
+    shown: dict[str, str] | tuple[dict[str, str], ...]
     amount: str | None
+    currency: str | None = None
+    also: tuple[str, ...] | None = None  # all other rules that it breaks; whichever if None
 
 
 class PackLab:
@@ -68,7 +70,8 @@ class PackLab:
         self.drop()
 
     def drop(self) -> None:
-        drop_schemas(self.workload.topology, self.endpoints)
+        for topology in self.workload.topologies.values():
+            drop_schemas(topology, self.endpoints)
         self.at_target(f"DROP DATABASE IF EXISTS {self.name}")
 
     # -- the migration ------------------------------------------------------------------------------------------------
@@ -132,8 +135,15 @@ class PackLab:
             return list(cursor.fetchall())
 
     def on_shards(self, sql: str) -> Rows:
-        """Runs it on every shard set; {TABLE} stands for the shard of that table. The rows of all."""
-        return [row for place in find_layout(self.workload, self.endpoints) for row in self.on_shard(place, sql)]
+        """Runs it on every shard set that has its tables; {TABLE} stands for the shard of that table. The rows of
+        all."""
+        named = next(table for table in self.tables if f"{{{table}}}" in sql)
+        return [row for place in self.places(named) for row in self.on_shard(place, sql)]
+
+    def places(self, table: str) -> list[Place]:
+        """The shard sets of the table's database."""
+        database = self.workload.database_of(f"{self.name}.{table}")
+        return [place for place in find_layout(self.workload, self.endpoints) if place.database == database]
 
     def on_shard(self, place: Place, sql: str) -> Rows:
         names = {table: place.table(f"{self.name}.{table}") for table in self.tables}
@@ -164,15 +174,20 @@ class PackLab:
         broken = self.wrong(*(statement.format(*values) for statement in fault.statements))
         assert fault.rule in broken, broken
         found = broken[fault.rule]
-        shown = {name: text.format(*values) for name, text in fault.shown.items()}
-        assert any(shown.items() <= row.items() for row in found.rows), (shown, found.rows)
+        for wanted in fault.shown if isinstance(fault.shown, tuple) else (fault.shown,):
+            shown = {name: text.format(*values) for name, text in wanted.items()}
+            assert any(shown.items() <= row.items() for row in found.rows), (shown, found.rows)
         if fault.amount is not None:
             assert sum(found.target.prices.values()) == Decimal(fault.amount.format(*values))
+        if fault.currency is not None:
+            assert set(found.target.prices) == {fault.currency.format(*values)}
+        if fault.also is not None:
+            assert set(broken) == {fault.rule, *fault.also}, broken
         if found.source is not None:
             assert found.source.count == found.target.count
 
     def _kept(self, table: str) -> tuple[Rows, list[tuple[Place, Rows]]]:
-        places = find_layout(self.workload, self.endpoints)
+        places = self.places(table)
         return self.at_target(f"SELECT * FROM $.{table}"), [
             (place, self.on_shard(place, f"SELECT * FROM {{{table}}}")) for place in places
         ]

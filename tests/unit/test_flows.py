@@ -11,8 +11,18 @@ import pytest
 
 from migrate.errors import ConfigError
 from migrate.packs import pack_dir, pack_names
-from migrate.sandbox.flowseed import flow_tables
-from migrate.sandbox.workload import load_workload
+from migrate.sandbox.flowseed import Made, flow_tables
+from migrate.sandbox.topology import LEDGER, Spots
+from migrate.sandbox.workload import Workload, load_workload
+
+NOW_MS = 1_800_000_000_000
+
+
+def made_of(workload: Workload, rows: int, seed: int, shards: int = 2) -> Made:
+    """The seed on so many shard sets of the accounts' database, and one more of every other."""
+    counts = {name: shards + 1 for name in workload.databases} | {LEDGER: shards}
+    return flow_tables(workload, Spots(workload.databases, counts), [1 / shards] * shards, rows, seed, NOW_MS)
+
 
 PACKS = [pack for pack in pack_names() if load_workload(pack).flows]
 
@@ -45,7 +55,7 @@ def test_errors_name_file_and_key(tmp_path: Path, old: str, new: str, words: str
 @pytest.mark.parametrize(("rows", "shards"), [(2, 1), (1500, 3)])
 def test_what_flows_make_adds_up(pack: str, rows: int, shards: int) -> None:
     workload = load_workload(pack)
-    made = {table: fields for table, fields, _ in flow_tables(workload, [1 / shards] * shards, rows, 1)}
+    made = {table: fields for table, fields, _ in made_of(workload, rows, 1, shards)}
     entries, accounts = made[workload.entry_table], made[workload.account_table]
     assert rows <= len(entries["id"]) < rows + 200
     net: Counter[tuple[str, str]] = Counter()
@@ -68,7 +78,7 @@ def test_what_flows_make_adds_up(pack: str, rows: int, shards: int) -> None:
 @pytest.mark.parametrize("pack", PACKS)
 def test_the_same_numbers_make_the_same_rows(pack: str) -> None:
     workload = load_workload(pack)
-    first, second = (flow_tables(workload, [0.5, 0.5], 400, 7) for _ in range(2))
+    first, second = (made_of(workload, 400, 7) for _ in range(2))
     for (table, one, _), (_, other, _) in zip(first, second, strict=True):
         assert all((one[f] == other[f]).all() for f in one), table
 
@@ -76,7 +86,7 @@ def test_the_same_numbers_make_the_same_rows(pack: str) -> None:
 @pytest.mark.parametrize("pack", PACKS)
 def test_nothing_is_left_that_must_be_settled(pack: str) -> None:
     workload = load_workload(pack)
-    made = {table: fields for table, fields, _ in flow_tables(workload, [0.5, 0.5], 1000, 3)}
+    made = {table: fields for table, fields, _ in made_of(workload, 1000, 3)}
     for flow in workload.flows:
         if flow.table and "status" in made[flow.table]:
             assert not set(flow.settle) & set(made[flow.table]["status"])

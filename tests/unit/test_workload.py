@@ -19,7 +19,8 @@ from migrate.sandbox.layout import plan_layout
 from migrate.sandbox.postings import Accounts, Snowflake
 from migrate.sandbox.rows import clock, money, render, tab_separated
 from migrate.sandbox.seed import _tables, _weights
-from migrate.sandbox.workload import Generator, Topology, load_workload
+from migrate.sandbox.topology import LEDGER, Spots, Topology
+from migrate.sandbox.workload import Generator, load_workload
 
 SOURCES = tuple(Endpoint(f"m{n}", "127.0.0.1", 3300 + n, "u") for n in range(1, 5))
 RNG = np.random.default_rng(7)
@@ -40,7 +41,8 @@ def change(folder: Path, file: str, old: str, new: str) -> None:
 @pytest.mark.parametrize("pack", pack_names())
 def test_every_pack_can_be_made(pack: str) -> None:
     workload = load_workload(pack)
-    tables = _tables(workload, [0.5, 0.5], 1000, 1)
+    counts = dict.fromkeys(workload.databases, 3) | {LEDGER: 2}
+    tables = _tables(workload, Spots(workload.databases, counts), [0.5, 0.5], 1000, 1)
     assert {t for t, _, _ in tables} == set(workload.columns)
     for table, fields, _ in tables:
         texts = render(workload.columns[table], fields, workload.postings.scale, RNG)
@@ -103,7 +105,8 @@ def test_the_default_layout_follows_the_topology() -> None:
 
 
 def ledger(rows: int, shards: int, skew: float = 0, pack: str = "payment") -> dict[str, dict[str, Any]]:
-    return {table: fields for table, fields, _ in _tables(load_workload(pack), _weights(shards, skew), rows, 1)}
+    made = _tables(load_workload(pack), Spots({}, {LEDGER: shards}), _weights(shards, skew), rows, 1)
+    return {table: fields for table, fields, _ in made}
 
 
 @pytest.mark.parametrize(("rows", "shards", "skew"), [(2, 1, 0.0), (3, 1, 0.0), (4999, 8, 0.0), (5000, 3, 0.9)])
@@ -213,6 +216,6 @@ def test_a_field_that_the_row_lacks_is_named() -> None:
 
 def test_draws_are_the_same_for_the_same_seed() -> None:
     workload = load_workload("payment")
-    first, second = (_tables(workload, [0.5, 0.5], 500, 3) for _ in range(2))
+    first, second = (_tables(workload, Spots({}, {LEDGER: 2}), [0.5, 0.5], 500, 3) for _ in range(2))
     for (_, one, _), (_, other, _) in zip(first, second, strict=True):
         assert all((one[f] == other[f]).all() for f in one)

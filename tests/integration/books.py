@@ -28,7 +28,8 @@ DDL = {
     "NOT NULL, currency CHAR(3) NOT NULL, status VARCHAR(8) NOT NULL",
     "settlement": "id BIGINT NOT NULL PRIMARY KEY, merchant BIGINT NOT NULL, amount DECIMAL(20,4) NOT NULL, currency "
     "CHAR(3) NOT NULL, details INT NOT NULL, voucher_id BIGINT NOT NULL, at DATETIME(3) NOT NULL",
-    "detail": "id BIGINT NOT NULL PRIMARY KEY, batch BIGINT NOT NULL, amount DECIMAL(20,4) NOT NULL",
+    "detail": "id BIGINT NOT NULL PRIMARY KEY, batch BIGINT NOT NULL, amount DECIMAL(20,4) NOT NULL, currency CHAR(3) "
+    "NOT NULL",
     "clearing": "id BIGINT NOT NULL PRIMARY KEY, channel VARCHAR(10) NOT NULL, ref VARCHAR(20) NOT NULL, amount "
     "DECIMAL(20,4) NOT NULL, currency CHAR(3) NOT NULL, voucher_id BIGINT NULL, status VARCHAR(8) NOT NULL, "
     "at DATETIME(3) NOT NULL",
@@ -99,7 +100,7 @@ count = "details"
 account = "merchant"
 voucher = "voucher_id"
 time = "at"
-detail = { table = "$.detail", batch = "batch", amount = "amount" }
+detail = { table = "$.detail", batch = "batch", amount = "amount", currency = "currency" }
 [[role.reversal]]
 table = "$.voucher"
 id = "id"
@@ -253,7 +254,7 @@ class Books:
             parts = [Decimal(f"{n + 1}.0{number}") for n in range(3)]
             voucher = self.post(merchant, BANK, str(sum(parts)))
             self.rows["settlement"].append([batch, merchant, sum(parts), "CNY", 3, voucher, at])
-            self.rows["detail"] += [[batch * 10 + n, batch, amount] for n, amount in enumerate(parts)]
+            self.rows["detail"] += [[batch * 10 + n, batch, amount, "CNY"] for n, amount in enumerate(parts)]
         for number in range(6):
             voucher = self.post(BANK, 10 + number, f"{number + 5}.55")
             self.rows["clearing"].append([900 + number, "WX", f"R{number}", Decimal(f"{number + 5}.55"), "CNY", voucher,

@@ -142,13 +142,15 @@ FAULTS = [
           "e.account_id AND a.kind = 'CUSTOMER' JOIN $.account b ON b.kind = 'CUSTOMER' AND b.currency = a.currency "
           "AND b.id <> a.id AND b.id % 4 = a.id % 4 LIMIT 1",
           ("UPDATE {{entry}} SET account_id = {2}, seq = seq + 1000 WHERE id = {0}",),
-          "balance_equals_opening_plus_entries", ({"account": "{1}", "currency": "{3}"}, {"account": "{2}"}), "{4}", "{3}", _BALANCE),
+          "balance_equals_opening_plus_entries", ({"account": "{1}", "currency": "{3}"}, {"account": "{2}"}),
+          "{4}", "{3}", _BALANCE),
     Fault("two accounts' balances swapped",
           "SELECT a.id, b.id, a.balance, b.balance, a.currency, 2 * ABS(a.balance - b.balance) FROM $.account a JOIN "
           "$.account b ON b.kind = 'CUSTOMER' AND b.currency = a.currency AND b.balance <> a.balance "
           "WHERE a.kind = 'CUSTOMER' LIMIT 1",
           ("UPDATE {{account}} SET balance = {2} + {3} - balance WHERE id IN ({0}, {1})",),
-          "balance_equals_opening_plus_entries", ({"account": "{0}", "currency": "{4}"}, {"account": "{1}"}), "{5}", "{4}", _BALANCE),
+          "balance_equals_opening_plus_entries", ({"account": "{0}", "currency": "{4}"}, {"account": "{1}"}),
+          "{5}", "{4}", _BALANCE),
 ]  # fmt: skip
 
 

@@ -23,6 +23,16 @@ from verify.run import verify_all, verify_balances
 from verify.sweep import Sweep
 from verify.tables import load
 
+EXPECTED = """
+[[equation]]
+name = "payments_are_answered"
+per = ["payment", "currency"]
+left = [{ table = "$.posting", by = ["id", "currency"], sum = "amount", where = { status = "QUEUED" }, time = "at" }]
+right = [{ table = "$.clearing", by = ["id", "currency"], sum = "amount", where = { status = "ANSWER" }, time = "at" }]
+in_transit_s = 300
+at_rest = true
+"""
+
 Changes = list[tuple[str, str, str]]  # table, SET, WHERE
 
 
@@ -85,7 +95,8 @@ CASES = [
     Planted(
         "settlement_equals_details",
         [("detail", "batch = IF(batch = 800, 801, 800)", "id IN (8000, 8012)")],
-        [{"batch": "800", "batch amount": "6.00", "details": "8.01"}, {"batch": "801"}],
+        [{"batch": "800", "currency": "CNY", "batch amount": "6.00", "details": "8.01"}, {"batch": "801"}],
+        {"CNY": "4.02"},
     ),
     Planted("settlement_equals_details", [("settlement", "merchant = 22", "id = 801")],
             [{"batch": "801", "account": "22", "posted": "0.0000"}]),
@@ -203,6 +214,45 @@ def test_a_posting_may_wait_for_its_time_only_while_money_moves(books: Books, co
         books.restore("posting")
     assert (waits.offenders, waits.target.in_transit, waits.target.oldest_s) == (0, 1, 240)
     assert (late.offenders, late.rows[0]["posting"]) == (1, "601")
+
+
+def test_what_waits_for_somebody_else_is_in_transit_even_when_nothing_moves(books: Books, config: Config) -> None:
+    """By roles and by an equation: shown with its age, the oldest first; and an offender once it is too old."""
+    path = Path(str(config.pack)) / "ledger.toml"
+    text = path.read_text("utf-8")
+    waiting = text.replace("max_age_s = 300", 'max_age_s = 300\nat_rest = true\nitem = "payment"')
+    waiting = waiting.replace("[[equation]]", EXPECTED.replace("$", books.lab.schema) + "[[equation]]", 1)
+    path.write_text(waiting, "utf-8")
+    books.change("posting", "status = 'QUEUED', at = '2026-03-05 00:00:00'", "id = 601")
+    books.change("posting", "status = 'QUEUED', at = '2026-03-05 00:04:00'", "id = 602")
+    try:
+        waits = verify_balances(config)
+        books.change("posting", "at = '2026-03-05 00:05:30'", "id = 602")
+        late = verify_balances(config)
+    finally:
+        path.write_text(text, "utf-8")
+        books.restore("posting")
+    assert waits.ok, waits.text()
+    held = found(waits, "buffer_drained").target
+    assert [(row["payment"], row["age_s"]) for row in held.waiting] == [("601", "240"), ("602", "0")]
+    assert held.in_transit_prices == {"CNY": 10}
+    expected = found(waits, "payments_are_answered").target
+    assert [(row["payment"], row["age_s"]) for row in expected.waiting] == [("601", "240"), ("602", "0")]
+    assert "in transit: payment=601" in waits.text()
+    assert broken(late) == {"buffer_drained", "payments_are_answered"}
+    assert [row["payment"] for row in found(late, "buffer_drained").rows] == ["601"]
+    assert [row["payment"] for row in found(late, "payments_are_answered").rows] == ["601"]
+    assert found(late, "payments_are_answered").target.prices == {"CNY": 5}
+
+
+def test_a_wrong_number_of_details_is_no_money(books: Books, config: Config) -> None:
+    books.change("settlement", "details = 4", "id = 801")
+    try:
+        wrong = found(verify_balances(config), "settlement_equals_details")
+    finally:
+        books.restore("settlement")
+    assert wrong.rows == ({"batch": "801", "batch count": "4.00", "details": "3.00"},)
+    assert wrong.target.prices == {}
 
 
 def test_two_wrong_accounts_do_not_cancel(books: Books, config: Config) -> None:

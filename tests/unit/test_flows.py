@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -49,6 +50,66 @@ def test_errors_name_file_and_key(tmp_path: Path, old: str, new: str, words: str
     with pytest.raises(ConfigError, match=r"workload\.toml: ") as error:
         load_workload(str(folder))
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('by = "owner"', 'by = "user"', "database.flow.by: "),
+        ('tables = ["wallet.flow"]', 'tables = ["wallet.flov"]', "database.flow: wallet.flov is of another database"),
+        ('"wallet.clearing_file", "wallet', '"wallet.flow", "wallet', "wallet.flow is of another database"),
+        ("apart = true", 'apart = true\nlegs = ["D peer part", "C bank part"]', "apart: only of a step that merges"),
+        ('updates = ["wallet.clearing_item', 'updates = ["wallet.clearing_file', "need the fields document and status"),
+        (
+            '"each wallet.settlement_detail near peer"',
+            '"each wallet.settlement_detail near pier"',
+            "pier amount: no such",
+        ),
+        ('"wallet.settlement near peer"', '"wallet.settlement near pier"', "pier amount: no such account"),
+        ('"owner of user"', '"owner of payer"', "unknown field 'owner of payer'"),
+    ],
+)
+def test_errors_of_databases_name_file_and_key(tmp_path: Path, old: str, new: str, words: str) -> None:
+    folder = shutil.copytree(pack_dir("wallet"), tmp_path / "pack")
+    text = (folder / "workload.toml").read_text("utf-8")
+    assert old in text
+    (folder / "workload.toml").write_text(text.replace(old, new, 1), "utf-8")
+    with pytest.raises(ConfigError, match=r"workload\.toml: ") as error:
+        load_workload(str(folder))
+    assert words in str(error.value)
+
+
+def test_rows_lie_with_an_account_or_with_its_owner() -> None:
+    databases = load_workload("wallet").databases
+    spots = Spots(databases, {LEDGER: 4, "flow": 6, "clearing": 2, "settlement": 4})
+    assert spots.spot(None, 7, 100) == spots.spot("wallet.voucher", 7, 100) == 3
+    assert spots.spot("wallet.flow", 7, 100) == 4 + 100 % 6
+    assert spots.spot("wallet.clearing_item", 7, 101) == 4 + 6 + 1
+    assert spots.spot("wallet.payout", 7, 103) == 4 + 6 + 2 + 3
+
+
+def test_a_batch_that_lists_documents_lets_them_go_on_one_by_one() -> None:
+    """As many items as flows that were filed, each with the status of its flow; batches of payments keep together."""
+    workload = load_workload("wallet")
+    made = {table: fields for table, fields, _ in made_of(workload, 1500, 5)}
+    flows, items = made["wallet.flow"], made["wallet.clearing_item"]
+    status = dict(zip(flows["id"], flows["status"], strict=True))
+    filed = [id for id, kind, s in zip(flows["id"], flows["action"], flows["status"], strict=True)
+             if kind == "TOPUP" and s in ("FILED", "CLEARED")]  # fmt: skip
+    assert sorted(filed) == sorted(items["document"])
+    assert all(status[d] == s for d, s in zip(items["document"], items["status"], strict=True))
+    vouchers = [v for v in items["voucher"] if v is not None]
+    assert len(set(vouchers)) == len(vouchers) == list(items["status"]).count("CLEARED")
+    batches = made["wallet.settlement"]
+    of = Counter(b for k, b in zip(flows["action"], flows["batch"], strict=True) if k == "PAY" and b is not None)
+    assert of == {b: int(n) for b, n in zip(batches["id"], batches["count"], strict=True)}
+    assert len(made["wallet.payout"]["id"]) == list(batches["status"]).count("PAID")
+
+
+def test_flows_without_a_beginning_end_with_the_seed() -> None:
+    made = {table: fields for table, fields, _ in made_of(load_workload("wallet"), 400, 7)}
+    last = datetime.fromisoformat(max(made["wallet.entry"]["time"])).replace(tzinfo=UTC)
+    assert 0 < NOW_MS / 1000 - last.timestamp() < 86400
 
 
 @pytest.mark.parametrize("pack", PACKS)

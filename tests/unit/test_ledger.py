@@ -75,6 +75,8 @@ def test_severity_of_a_built_in_invariant_can_be_lowered() -> None:
         ('id = "id"\n[[invariant]]\nname = "x"\nsql = "DELETE FROM a.leg"', "invariant[0].sql: "),
         ('id = "id"\n[[invariant]]\nname = "no_orphan_entry"\nsql = "SELECT 1"', "no_orphan_entry stands twice"),
         ('id = "id"\n[[control]]\ntable = "leg"\nsums = ["amt"]', "control[0].table: "),
+        ('id = "id"\n[[role.clearing]]\ntable = "a.c"\nid = "id"\nkey = ["k"]\namount = "amt"\nat_rest = true',
+         "role.clearing[0]: at_rest needs in_transit_s"),
         ('id = "id"\n[severity]\nnothing = "error"', "severity.nothing"),
     ],
 )  # fmt: skip

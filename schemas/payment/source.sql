@@ -56,6 +56,7 @@ CREATE TABLE {schema}.payment_order_{n} (
   voucher_id        BIGINT        NOT NULL,
   payer_account_id  BIGINT        NOT NULL,
   payee_account_id  BIGINT        NOT NULL,
+  merchant_order_no VARCHAR(64)   CHARACTER SET ascii COLLATE ascii_bin NOT NULL COMMENT '商户订单号',
   locker            VARCHAR(64)   NOT NULL COMMENT '柜机',
   parcel_size       ENUM('S','M','L') NOT NULL,
   amount            DECIMAL(20,4) NOT NULL,
@@ -67,7 +68,8 @@ CREATE TABLE {schema}.payment_order_{n} (
   updated_at        TIMESTAMP     NOT NULL DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP,
   PRIMARY KEY (id),
   UNIQUE KEY uk_idempotency (idempotency_key),
-  KEY idx_payer (payer_account_id, paid_at)
+  KEY idx_payer (payer_account_id, paid_at),
+  KEY idx_merchant_order (merchant_order_no)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin COMMENT='支付订单';
 
 CREATE TABLE {schema}.refund_{n} (

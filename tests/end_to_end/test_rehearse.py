@@ -75,6 +75,27 @@ def test_the_whole_migration_is_go_under_traffic(tmp_path: Path, version: str) -
 
 
 @pytest.mark.endurance
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("version", ["5.6", "9.7"])
+@pytest.mark.usefixtures("servers", "mysql97")
+def test_a_pack_of_several_databases_is_go_with_all_of_it_under_way(tmp_path: Path, version: str) -> None:
+    """Four databases with sharding keys of their own; posting, clearing and settlement don't wait for the cutover."""
+    root = tmp_path / "rehearsal"
+    with guarded_sandbox(root):
+        code, report, stderr = rehearse(
+            root, "--pack", "wallet", "--rows", "3000", "--mysql", version, "--traffic", "30", "--seconds", "3"
+        )
+        assert code == 0 and report["go"] is True, stderr
+        folder = Path(report["report"]).parent
+        for step in ("10-verify.json", "16-verify-again.json", "18-last-verification.json"):
+            rules = {rule["name"]: rule for rule in json.loads((folder / step).read_text())["invariants"]}
+            waits = rules["buffer_drained"]
+            assert waits["ok"] and waits["in_transit"] > 0 and waits["in_transit_rows"], step
+        flows = {(p["action"], p["status"]) for p in map(json.loads, (root / "traffic.jsonl").open())}
+        assert flows >= {("TOPUP", "POSTED"), ("TOPUP", "CLEARED"), ("PAY", "SETTLED"), ("PAY", "PAID")}
+
+
+@pytest.mark.endurance
 @pytest.mark.timeout(1200)
 @pytest.mark.usefixtures("servers")
 def test_every_fault_meets_its_reaction_and_the_end_is_go(tmp_path: Path) -> None:

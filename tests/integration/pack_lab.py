@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -55,7 +56,8 @@ class PackLab:
         shutil.copytree(pack_dir(pack), folder / name)
         for path in (folder / name).glob("*.toml"):
             text = path.read_text("utf-8")
-            path.write_text(text.replace(f"{pack}.", f"{name}.").replace(f"{pack}_", f"{name}_"), "utf-8")
+            text = re.sub(rf"(schema = ['\"]){pack}_", rf"\1{name}_", text.replace(f"{pack}.", f"{name}."))
+            path.write_text(text, "utf-8")
         self.pack = str(folder / name)
         self.workload = load_workload(self.pack)
         self.tables = [table.split(".")[1] for table in self.workload.columns]

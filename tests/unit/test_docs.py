@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import pytest
 
 from migrate.cli import cli as migrate
+from migrate.ledger import load_ledger
+from migrate.packs import pack_dir, pack_names
 from verify.cli import main as verify
 
 PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
@@ -52,6 +55,18 @@ def test_every_command_has_an_example_and_explains_its_options() -> None:
             for option in context.command.params:
                 if isinstance(option, click.Option):
                     assert option.help, f"{path} {option.name}"
+
+
+@pytest.mark.parametrize("pack", pack_names())
+def test_every_pack_tells_what_it_is(pack: str) -> None:
+    """Accounts and flows with a diagram, what the sharding key hides, every rule, and how it is rehearsed."""
+    text = (pack_dir(pack) / "README.md").read_text(encoding="utf-8")
+    ledger = load_ledger(pack)
+    for name in (*ledger.built_in, *(e.name for e in ledger.equation), *(i.name for i in ledger.invariant)):
+        assert f"`{name}`" in text, name
+    for words in ("## Accounts", "hide", "## What the invariants mean", f"rehearse --sandbox --pack {pack}", "►"):
+        assert words in text, words
+    assert "lows" in "".join(line for line in text.splitlines() if line.startswith("## ")), "## Flows"
 
 
 if __name__ == "__main__":

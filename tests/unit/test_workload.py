@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrate.config import Endpoint
+from migrate.config import Endpoint, load_config
 from migrate.errors import ConfigError
-from migrate.packs import pack_dir, pack_names
+from migrate.packs import config_dir, pack_dir, pack_names
 from migrate.sandbox.layout import plan_layout
 from migrate.sandbox.postings import Accounts, Snowflake
 from migrate.sandbox.rows import clock, money, render, tab_separated
@@ -212,6 +212,20 @@ def test_rows_are_rendered_and_escaped() -> None:
 def test_a_field_that_the_row_lacks_is_named() -> None:
     with pytest.raises(KeyError, match="original"):
         render({"x": Generator(field="original")}, {"id": np.array([1])}, 4, RNG)
+
+
+def test_the_config_of_the_full_topology_routes_every_shard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MYSQL_PASSWORD", "x")
+    monkeypatch.setenv("TIDB_PASSWORD", "x")
+    config = load_config(config_dir() / "payment-480.toml")
+    workload = load_workload("payment")
+    layout = plan_layout(workload.topology, config.sources, 41, 480)
+    assert len({p.source.name for p in layout}) == len(config.sources) == 4
+    assert len({p.schema for p in layout}) == 41
+    for place in layout:
+        for target in workload.columns:
+            schema, table = place.table(target).replace("`", "").split(".")
+            assert [r.target for r in config.routes if r.matches(schema, table)] == [target]
 
 
 def test_draws_are_the_same_for_the_same_seed() -> None:

@@ -41,14 +41,22 @@ class Offenders:
         if age_s is None or age_s >= tolerance_s:
             self.add(row, amount)
             return False
-        self.in_transit += 1
-        self.oldest_s = max(self.oldest_s or 0, age_s)
-        self._wait({**row, AGE: str(age_s)})
-        if amount is not None:
-            total(self.in_transit_prices, row.get("currency"), amount)
+        self.wait(1, row.get("currency"), amount)
+        self.show(row, age_s)
         return True
 
-    def _wait(self, row: Values) -> None:
+    def wait(self, rows: int, currency: str | None, amount: Decimal | None) -> None:
+        """Counts what is under way."""
+        self.in_transit += rows
+        if amount is not None:
+            total(self.in_transit_prices, currency, amount)
+
+    def show(self, row: Values, age_s: int | None) -> None:
+        """Names something that is under way, and has been counted."""
+        self.oldest_s = max(self.oldest_s or 0, age_s or 0)
+        self._keep({**row, AGE: str(age_s or 0)})
+
+    def _keep(self, row: Values) -> None:
         insort(self.waiting, row, key=lambda r: -_age(r))
         del self.waiting[self.limit :]
 
@@ -58,7 +66,7 @@ class Offenders:
         self.in_transit += other.in_transit
         self.oldest_s = max((s for s in (self.oldest_s, other.oldest_s) if s is not None), default=None)
         for row in other.waiting:
-            self._wait(row)
+            self._keep(row)
         for mine, theirs in ((self.prices, other.prices), (self.in_transit_prices, other.in_transit_prices)):
             for currency, amount in theirs.items():
                 total(mine, currency, amount)

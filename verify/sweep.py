@@ -14,6 +14,7 @@ from typing import Any
 
 from migrate.db import Row, Session
 from migrate.model import ShardTable, quote
+from verify.conditions import judge_rows
 from verify.controls import DIGITS, pair_of
 from verify.encoding import show
 from verify.equations import Condition, Equation, Term, Weighing
@@ -134,17 +135,16 @@ class Sweep:
         seen = self._seen(source)
         if not seen.sums[self._parts.index(part)]:
             return
-        names = [label for label, _ in part.columns]
-        shown = ", ".join(quote(column) for _, column in part.columns)
-        time = f", {quote(part.time)}" if part.time else ""
+        since = _before(seen.newest, part.tolerance_s) if part.time and self._waits(part) else None
         for _, shard in self._sides(part.table, source):
+
+            def ask(sql: str, shard: ShardTable | None = shard) -> list[Row]:
+                rows: list[Row] = self._submit(shard, partial(_query, sql)).result()
+                return rows
+
             table = shard.shard.sql if shard else pair_of(self._pairs, part.table).merged.target.sql
-            sql = f"SELECT {shown}{time} FROM {table} WHERE {part.where}"
             place: Values = {"shard": str(shard.shard)} if shard else {}
-            for row in self._submit(shard, partial(_query, sql)).result():
-                values: Values = {name: text_of(value) for name, value in zip(names, row, strict=False)}
-                age = seconds_between(text_of(row[-1]), seen.newest) if part.time and self._waits(part) else None
-                found.judge(values | place, _decimal(values.get("amount")), age, part.tolerance_s)
+            judge_rows(part, table, ask, place, found, seen.newest, since)
 
     def equation(self, part: Equation, source: bool, found: Offenders, moving: Nets) -> Nets:
         """Adds the keys of that side whose sums differ. `moving`: what legs under way come to, for an equation that
@@ -283,10 +283,6 @@ def _plain(amount: Decimal) -> Decimal:
     digits = amount.normalize()
     exponent = digits.as_tuple().exponent
     return digits if isinstance(exponent, int) and exponent < -2 else digits.quantize(Decimal("0.01"))
-
-
-def _decimal(text: str | None) -> Decimal | None:
-    return Decimal(text) if text is not None else None
 
 
 def _before(newest: str | None, seconds: int) -> str | None:

@@ -155,7 +155,7 @@ class _Books:
                 for holder in self.chart.by_id.values():
                     if holder.kind not in self._masters():
                         row = self._account(holder) | {"account": str(holder.id), "day": end, "time": time}
-                        self._add(role.table, row, self.chart.shard(holder.id))
+                        self._add(role.table, row, self.chart.spot(role.table, holder.id))
         self._day = day
 
     def _masters(self) -> set[str]:

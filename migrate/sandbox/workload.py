@@ -237,6 +237,10 @@ def load_workload(pack: str) -> Workload:
     file = read_toml(path, _File)
     if not file.flow and (ledger.role.account.nature is None) != (file.accounts.natures is None):
         raise ConfigError(f"{path}: accounts.natures: needed with, and only with, role.account.nature in ledger.toml")
+    ledgers = {role.table for role in (ledger.role.account, ledger.role.entry, ledger.role.voucher) if role}
+    for name, database in file.database.items():
+        if strange := sorted(ledgers & set(database.tables)):
+            raise ConfigError(f"{path}: database.{name}: {strange[0]} belongs to the ledger's own, of [topology]")
     columns = {table: dict(own) for table, own in file.columns.items()}
     for table, filled in _role_columns(ledger).items():
         twice = sorted(set(filled) & set(columns.get(table, {})))

@@ -57,6 +57,7 @@ def test_errors_name_file_and_key(tmp_path: Path, old: str, new: str, words: str
     [
         ('by = "owner"', 'by = "user"', "database.flow.by: "),
         ('tables = ["wallet.flow"]', 'tables = ["wallet.flov"]', "database.flow: wallet.flov is of another database"),
+        ('"wallet.payout"]', '"wallet.payout", "wallet.entry"]', "database.settlement: wallet.entry "),
         ('"wallet.clearing_file", "wallet', '"wallet.flow", "wallet', "wallet.flow is of another database"),
         ("apart = true", 'apart = true\nlegs = ["D peer part", "C bank part"]', "apart: only of a step that merges"),
         ('updates = ["wallet.clearing_item', 'updates = ["wallet.clearing_file', "need the fields document and status"),

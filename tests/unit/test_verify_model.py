@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from verify.controls import Figures
 from verify.model import Mismatch, TableResult, Totals
+from verify.offenders import Offenders
 from verify.result import Result
 from verify.rows import Buckets
 
@@ -78,6 +79,18 @@ def test_the_text_names_rows_values_and_the_next_step() -> None:
     assert "different  p.t  id=8 on m1.s.t_2: memo: 'a ' -> NULL" in text
     assert "next: " in text
     assert "verify rows --table p.t" in Result("checksum", (TABLE,)).text()
+
+
+def test_what_is_under_way_is_told_the_oldest_first_and_all_of_it_counted() -> None:
+    one, other = Offenders(2), Offenders(2)
+    for found, ages in ((one, (5, 90, 30)), (other, (60, 7))):
+        for age in ages:
+            assert found.judge({"flow": str(age), "currency": "CNY"}, Decimal(age), age, 100)
+    one.merge(other)
+    assert [row["flow"] for row in one.waiting] == ["90", "60"] and one.waiting[0]["age_s"] == "90"
+    assert (one.in_transit, one.oldest_s, one.in_transit_prices) == (5, 90, {"CNY": Decimal(192)})
+    assert not one.judge({"flow": "8", "currency": "CNY"}, Decimal(8), 100, 100)
+    assert (one.count, one.prices, one.rows[0]["flow"]) == (1, {"CNY": Decimal(8)}, "8")
 
 
 def test_no_tables_are_never_a_success() -> None:

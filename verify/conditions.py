@@ -1,0 +1,42 @@
+"""The rows of one table that a rule of single rows finds: those that offend, and what only waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+
+from migrate.db import Row
+from migrate.model import quote
+from verify.equations import Condition
+from verify.model import Values
+from verify.offenders import Offenders, seconds_between, text_of
+
+_WAITING = 100  # rows of a shard that are named of what is under way, the oldest
+
+
+def judge_rows(
+    part: Condition, table: str, ask: Callable[[str], list[Row]], place: Values, found: Offenders,
+    newest: str | None, since: str | None,
+) -> None:  # fmt: skip
+    """Adds what `ask` reads of the table (as SQL names it): every offender, with its `place`. Rows younger than `since`
+    are under way, and their age counts back from `newest`. They may be most of a day's business: only their sums and
+    the oldest of them leave the server."""
+    columns, time = dict(part.columns), quote(part.time) if part.time else "NULL"
+    shown = ", ".join(quote(column) for column in columns.values())
+    young = f"({time} IS NOT NULL AND {time} > '{since}')" if since else "0"
+    for row in ask(f"SELECT {shown} FROM {table} WHERE ({part.where}) AND NOT {young}"):
+        values: Values = {name: text_of(value) for name, value in zip(columns, row, strict=True)}
+        found.add(values | place, _decimal(values.get("amount")))
+    if since is None:
+        return
+    money, currency = (quote(columns[name]) if name in columns else "NULL" for name in ("amount", "currency"))
+    where = f"FROM {table} WHERE ({part.where}) AND {young}"
+    for name, rows, amount in ask(f"SELECT {currency}, COUNT(*), SUM(ABS({money})) {where} GROUP BY 1"):
+        found.wait(int(rows), text_of(name), _decimal(text_of(amount)))
+    for row in ask(f"SELECT {shown}, {time} {where} ORDER BY {time} LIMIT {min(found.limit, _WAITING)}"):
+        values = {name: text_of(value) for name, value in zip(columns, row, strict=False)}
+        found.show(values | place, seconds_between(text_of(row[-1]), newest))
+
+
+def _decimal(text: str | None) -> Decimal | None:
+    return Decimal(text) if text is not None else None

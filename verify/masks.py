@@ -11,7 +11,8 @@ _HIDDEN = "•" * 4
 
 # Labels of offenders whose values name nobody.
 OPEN = frozenset({"currency", "direction", "problem", "table", "times", "sequence", "last sequence", "next sequence",
-                  "day", "instalment", "reversals", "rows", "shard", "shards", "amount"})  # fmt: skip
+                  "day", "instalment", "reversals", "rows", "shard", "shards", "amount", "waiting since",
+                  "age_s"})  # fmt: skip
 
 
 def mask(value: str | None) -> str:

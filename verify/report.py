@@ -88,7 +88,10 @@ class Report:
                 result[name] = [total | {side: _without_keys(total.get(side)) for side in ("source", "target")}
                                 for total in result[name]]  # fmt: skip
         if "invariants" in result:
-            result["invariants"] = [i | {"rows": [offender(r) for r in i["rows"]]} for i in result["invariants"]]
+            named = ("rows", "in_transit_rows")
+            result["invariants"] = [
+                i | {name: [offender(r) for r in i.get(name, ())] for name in named} for i in result["invariants"]
+            ]
         return self.record.document | ({"result": result} if result else {})
 
     def text(self) -> str:

@@ -31,6 +31,13 @@ def config(servers: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     lab = Lab(servers.sources, servers.target, tmp_path_factory.mktemp("report"), "vrpt")
     books = Books(lab)
     config = books.config(lab.folder)
+    ledger = (
+        Path(str(config.pack)) / "ledger.toml"
+    )  # a posting may wait for somebody else, and one of that account does
+    ledger.write_text(
+        ledger.read_text("utf-8").replace("max_age_s = 300", "max_age_s = 90000000\nat_rest = true"), "utf-8"
+    )
+    books.change("posting", "status = 'QUEUED'", "account_id = 10")
     for table, column in (("account", "id"), ("entry", "account_id"), ("clearing", "id"), ("snapshot", "account_id"),
                           ("posting", "account_id")):  # fmt: skip
         books.change(table, f"{column} = {ACCOUNT}", f"{column} = 10")
@@ -92,6 +99,8 @@ def test_the_page_stands_alone_and_tells_what_is_wrong(config: Config, tmp_path:
     for words in (
         "debit equals credit",
         "1.00 CNY",
+        "buffer drained: in transit",
+        "age_s ",
         "TSO",
         "What this verification can't see",
         "differs",

@@ -18,7 +18,8 @@ from migrate.doublewrite import metrics, outbox
 from migrate.doublewrite.apply import Applier, Conflict
 from migrate.doublewrite.outbox import SCHEMA, Change
 from migrate.doublewrite.server import Server
-from migrate.errors import ConnectionLost, MigrateError, OutcomeUnknown
+from migrate.doublewrite.timed import timed
+from migrate.errors import ConnectionLost, OutcomeUnknown
 
 log = logging.getLogger("migrate")
 WORKERS = 4
@@ -43,8 +44,7 @@ class Courier:
     """Delivers forward: from instances to the target. `may_deliver`: whether that is ours to do now."""
 
     def __init__(self, config: Config, target: Server, may_deliver: Callable[[], bool]):
-        self._config, self._may_deliver = config, may_deliver
-        self._applier = Applier(config.name, target.router, target.tables)
+        self._config, self._target, self._may_deliver = config, target, may_deliver
         self._parcels: list[_Parcel] = []
         self._wake = threading.Condition()
         self._pid = 0
@@ -115,7 +115,7 @@ class Courier:
 
     def _session(self, sessions: dict[str, Session], endpoint: Endpoint) -> Session:
         if endpoint.name not in sessions:
-            sessions[endpoint.name] = timed(Session(endpoint), _READ_TIMEOUT_S)
+            sessions[endpoint.name] = timed(endpoint, _READ_TIMEOUT_S)
         return sessions[endpoint.name]
 
     def _deliver(self, parcel: _Parcel, sessions: dict[str, Session]) -> bool:
@@ -138,7 +138,7 @@ class Courier:
             before = {seq for seq, t, _, row_hash in pending if t != txn and seq < last.get(row_hash, 0)}
             if before and not self._are_applied(target, parcel.source.name, before):
                 return True
-            self._applier.apply(target, mine)
+            Applier(self._config.name, self._target.router, self._target.tables).apply(target, mine)
         if not parcel.done.done():
             parcel.done.set_result(True)
         metrics.DELIVERED.inc(len(mine))
@@ -158,15 +158,3 @@ class Courier:
 def numbered(change: Change, seq: int) -> Change:
     """The change with the number that the outbox gave it."""
     return Change(**(vars(change) | {"seq": seq}))
-
-
-def timed(session: Session, seconds: float) -> Session:
-    """The session, which gives up an answer that takes longer than that, and which its server forgets when idle: a
-    process that slept through an hour finds it closed, and looks anew before it applies anything."""
-    connection = session._connection
-    connection._read_timeout = connection._write_timeout = seconds  # type: ignore[attr-defined]
-    session.execute("SET SESSION wait_timeout = 600")
-    return session
-
-
-__all__ = ["Courier", "MigrateError", "numbered", "timed"]

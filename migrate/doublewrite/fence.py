@@ -7,6 +7,7 @@ are both sides open: the other one is opened only when every server of the first
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -27,7 +28,10 @@ from migrate.position import Position, capture
 from migrate.state import State
 
 T = TypeVar("T")
+log = logging.getLogger("migrate")
 _AT_ONCE = 16  # slots of the target that are locked by one statement
+_LOCK_WAIT = 1205
+_PAUSE_S = 0.05  # between two tries
 
 
 @dataclass(frozen=True)
@@ -108,8 +112,8 @@ def reopen_sources(config: Config) -> list[str]:
     def reopen(endpoint: Endpoint) -> str | None:
         with connect(endpoint, patience_s=config.run.patience_s) as session, session.transaction():
             opened = session.execute(
-                f"UPDATE {SCHEMA}.epoch SET epoch = epoch + 1, writable = 1 WHERE migration = %s AND writable = 0 AND "
-                "primary_side = 'source'",
+                f"UPDATE {SCHEMA}.epoch SET epoch = epoch + 1, writable = 1 WHERE migration = %s AND slot = 0 AND "
+                "writable = 0 AND primary_side = 'source'",
                 [config.name],
             )
             return endpoint.name if opened else None
@@ -194,25 +198,46 @@ def _put(
     config: Config, endpoint: Endpoint, epoch: Epoch, within_s: float,
     inside: Callable[[Session, Endpoint], None] | None = None,
 ) -> None:  # fmt: skip
-    """Changes a server's epoch when no transaction of an older one is open any more. An older epoch changes nothing."""
+    """Changes a server's epoch when no transaction of an older one is open any more. An older epoch changes nothing.
+
+    An application whose locks cross ours may make us the victim of a deadlock: nothing has changed then, and we queue
+    up again. A transaction that stays open through `within_s` raises TryAgain.
+    """
+    end = time.monotonic() + within_s
     with connect(endpoint, patience_s=config.run.patience_s) as session:
-        session.execute("SET SESSION innodb_lock_wait_timeout = %s", [max(1, math.ceil(within_s))])
-        begin = "BEGIN PESSIMISTIC" if endpoint == config.target else "BEGIN"
-        with session.transaction(begin):
-            # TiDB grants a statement all of its locks or none: asked for at once, the slots of an application that
-            # keeps writing are never all free.
-            for slot in range(0, SLOTS if endpoint == config.target else _AT_ONCE, _AT_ONCE):
-                session.query(
-                    f"SELECT slot FROM {SCHEMA}.epoch WHERE migration = %s AND slot BETWEEN %s AND %s FOR UPDATE",
-                    (config.name, slot, slot + _AT_ONCE - 1),
-                )
-            if inside is not None:
-                inside(session, endpoint)
-            session.execute(
-                f"UPDATE {SCHEMA}.epoch SET epoch = %s, phase = %s, share = %s, primary_side = %s, writable = %s "
-                "WHERE migration = %s AND epoch <= %s",
-                (epoch.number, epoch.phase, epoch.share, epoch.primary, int(epoch.writable), config.name, epoch.number),
+        while True:
+            try:
+                return _attempt(config, session, epoch, end - time.monotonic(), inside)
+            except TryAgain as error:
+                if error.number == _LOCK_WAIT or time.monotonic() >= end:
+                    raise
+                log.warning("the epoch of %s is tried again: %s", endpoint.name, error)
+            wait(_PAUSE_S)
+
+
+def _attempt(
+    config: Config, session: Session, epoch: Epoch, within_s: float,
+    inside: Callable[[Session, Endpoint], None] | None,
+) -> None:  # fmt: skip
+    # On an instance exactly the one row, each time: a range locks the gap beside it too, and to widen a lock is to
+    # wait behind the transactions that wait for us.
+    target = session.endpoint == config.target
+    slots = [f"BETWEEN {n} AND {n + _AT_ONCE - 1}" for n in range(0, SLOTS, _AT_ONCE)] if target else ["= 0"]
+    session.execute("SET SESSION innodb_lock_wait_timeout = %s", [max(1, math.ceil(within_s))])
+    with session.transaction("BEGIN PESSIMISTIC" if target else "BEGIN"):
+        # TiDB grants a statement all of its locks or none: asked for at once, the slots of an application that keeps
+        # writing are never all free.
+        for some in slots:
+            session.query(
+                f"SELECT slot FROM {SCHEMA}.epoch WHERE migration = %s AND slot {some} FOR UPDATE", [config.name]
             )
+        if inside is not None:
+            inside(session, session.endpoint)
+        session.execute(
+            f"UPDATE {SCHEMA}.epoch SET epoch = %s, phase = %s, share = %s, primary_side = %s, writable = %s "
+            f"WHERE migration = %s AND slot {f'< {SLOTS}' if target else '= 0'} AND epoch <= %s",
+            (epoch.number, epoch.phase, epoch.share, epoch.primary, int(epoch.writable), config.name, epoch.number),
+        )
 
 
 def _still_closed(config: Config, epoch: Epoch) -> Callable[[Session, Endpoint], None]:

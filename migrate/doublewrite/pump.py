@@ -18,11 +18,11 @@ from migrate.config import Config, Endpoint
 from migrate.db import Session, patiently, stop, wait
 from migrate.doublewrite import metrics
 from migrate.doublewrite.apply import Applier
-from migrate.doublewrite.courier import timed
 from migrate.doublewrite.outbox import SCHEMA, Change
 from migrate.doublewrite.router import Router
 from migrate.doublewrite.server import written_tables
 from migrate.doublewrite.source import Outbox, Source
+from migrate.doublewrite.timed import timed
 from migrate.errors import ConnectionLost, Interrupted, MigrateError, OutcomeUnknown, TryAgain
 from migrate.faults import fault_point
 
@@ -161,7 +161,7 @@ class Pump:
     def _apply(self, number: int, endpoint: Endpoint, changes: Sequence[Change]) -> dict[Change, str]:
         sessions = self._sessions[number]
         if endpoint.name not in sessions:
-            session = timed(Session(endpoint), 60)
+            session = timed(endpoint, 60)
             if endpoint.name not in self._tables:
                 tables = written_tables(session, self._config, self._router)
                 self._tables[endpoint.name] = Applier(self._config.name, self._router, tables)

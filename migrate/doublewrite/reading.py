@@ -25,11 +25,11 @@ from typing import Any
 from migrate.config import Config
 from migrate.db import Session
 from migrate.doublewrite import metrics
-from migrate.doublewrite.courier import timed
 from migrate.doublewrite.epoch import Epoch
 from migrate.doublewrite.phases import back_off
 from migrate.doublewrite.server import Server
 from migrate.doublewrite.sharding import Key
+from migrate.doublewrite.timed import timed
 from migrate.errors import MigrateError
 
 log = logging.getLogger("migrate")
@@ -143,7 +143,7 @@ class Comparer:
         answers = []
         for side, name in (("source", question.instance), ("target", self._config.target.name)):
             if name not in sessions:
-                sessions[name] = timed(Session(self._servers[name].endpoint), 30)
+                sessions[name] = timed(self._servers[name].endpoint, 30)
             began = time.monotonic()
             answers.append(ask(sessions[name], self._servers[name], question.sql, question.args, question.key))
             self._seconds[side].append(time.monotonic() - began)

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 
 from migrate.catalog import read_catalog
 from migrate.config import Config, Endpoint, Ignore
-from migrate.db import Session, connect
-from migrate.doublewrite.epoch import Epoch
+from migrate.db import Session, patiently
+from migrate.doublewrite import phase as phases
+from migrate.doublewrite.epoch import COLUMNS, Epoch
 from migrate.doublewrite.errors import Refused
 from migrate.doublewrite.image import Images
-from migrate.doublewrite.outbox import Change, check_installed
+from migrate.doublewrite.outbox import SCHEMA, Change, check_installed
+from migrate.doublewrite.phase import Phase
 from migrate.doublewrite.plan import Name, Plan
 from migrate.doublewrite.router import Image, Router
 from migrate.doublewrite.sharding import Key
 from migrate.doublewrite.statement import read
-from migrate.errors import ConfigError
+from migrate.doublewrite.timed import timed
+from migrate.errors import ConfigError, ConnectionLost, TryAgain
 from migrate.ledger import Money, load_ledger
 from migrate.model import Shard, TableDef, quote
 
+log = logging.getLogger("migrate")
+_ANSWER_S = 15.0  # a secondary that takes longer to answer is away
 _PLANS = 4096
 
 
@@ -53,15 +60,16 @@ class Server:
     """An instance, or the target. Shared by all connections to it."""
 
     def __init__(
-        self, config: Config, router: Router, endpoint: Endpoint, tables: Mapping[Name, Written],
-        functions: frozenset[str], committed: Callable[[Server, Epoch, Sequence[Change]], None],
-        seen: Callable[[Epoch], None],
+        self, config: Config, router: Router, endpoint: Endpoint,
+        committed: Callable[[Server, Epoch, Sequence[Change]], None], seen: Callable[[Epoch], None],
     ):  # fmt: skip
         """`committed` is told of each transaction's changes after its COMMIT, `seen` of each epoch that was read."""
         self.name, self.endpoint, self.router = endpoint.name, endpoint, router
+        self._config = config
         self.migration = config.name
         self.is_target = endpoint == config.target
-        self.tables, self.functions = tables, functions
+        self.functions: frozenset[str] = frozenset()  # stored ones, lower case
+        self._tables: Mapping[Name, Written] | None = None
         self.committed, self.seen = committed, seen
         self._ignores: tuple[Ignore, ...] = config.ignores
         self._plans: dict[tuple[str, bool], Plan] = {}
@@ -71,10 +79,39 @@ class Server:
             schema, table = target.split(".")
             self._bare[table] = None if table in self._bare else (schema, table)
 
+    @property
+    def met(self) -> bool:
+        """Whether it is known what the server holds."""
+        return self._tables is not None
+
+    @property
+    def tables(self) -> Mapping[Name, Written]:
+        """The tables that are double-written. A server that was away at the start is asked when they are needed."""
+        if self._tables is None:
+            with timed(self.endpoint, _ANSWER_S) as session:
+                self.meet(session)
+        assert self._tables is not None
+        return self._tables
+
+    def meet(self, session: Session) -> None:
+        """Reads what the server holds. ConfigError if the double write isn't installed or a table is missing, Refused
+        if one has triggers or cascades, which change rows where nobody sees it."""
+        check_installed(session, self.migration)
+        tables = written_tables(session, self._config, self.router)
+        check_unseen_writers(session, [*tables])
+        self.functions = frozenset(
+            str(name).lower() for (name,) in session.query(
+                "SELECT ROUTINE_NAME FROM information_schema.ROUTINES WHERE ROUTINE_TYPE = 'FUNCTION' "
+                "AND ROUTINE_SCHEMA NOT IN ('sys', 'mysql')"
+            )
+        )  # fmt: skip
+        self._tables = tables
+
     def plan(self, sql: str, formatted: bool) -> Plan:
         """What the statement does; understood once. Refused if it isn't."""
         known = self._plans.get((sql, formatted))
         if known is None:
+            _ = self.tables  # its functions are known then
             known = read(sql, formatted, self.functions)
             with self._lock:
                 if len(self._plans) >= _PLANS:
@@ -115,26 +152,34 @@ class Server:
                       "schema): a change of it can't be captured")  # fmt: skip
 
 
-def open_servers(
-    config: Config, router: Router, committed: Callable[[Server, Epoch, Sequence[Change]], None],
-    seen: Callable[[Epoch], None],
-) -> dict[str, Server]:  # fmt: skip
-    """The instances and the target, by name. ConfigError if the double write isn't installed, Refused if a table has
-    triggers or cascades, which change rows where nobody sees it."""
-    servers = {}
-    for endpoint in (*config.sources, config.target):
-        with connect(endpoint, patience_s=config.run.patience_s) as session:
-            check_installed(session, config.name)
-            tables = written_tables(session, config, router)
-            check_unseen_writers(session, [*tables])
-            functions = frozenset(
-                str(name).lower() for (name,) in session.query(
-                    "SELECT ROUTINE_NAME FROM information_schema.ROUTINES WHERE ROUTINE_TYPE = 'FUNCTION' "
-                    "AND ROUTINE_SCHEMA NOT IN ('sys', 'mysql')"
-                )
-            )  # fmt: skip
-        servers[endpoint.name] = Server(config, router, endpoint, tables, functions, committed, seen)
-    return servers
+def meet_servers(config: Config, servers: Mapping[str, Server]) -> Phase:
+    """Reads what every server holds, and the phase. The primary is waited for; the target, as long as it is only the
+    secondary, isn't: it is met when it is back, and until then nothing is delivered (`forward` is unknown).
+
+    ConnectionLost if a server stays away for longer than the configuration's `patience_s`.
+    """
+
+    def source(endpoint: Endpoint) -> Epoch:
+        with Session(endpoint) as session:
+            servers[endpoint.name].meet(session)
+            sql = f"SELECT {COLUMNS} FROM {SCHEMA}.epoch WHERE migration = %s AND slot = 0"
+            return Epoch.of(session.one(sql, [config.name]))
+
+    def target(answer_s: float) -> Phase:
+        with timed(config.target, answer_s) as session:
+            servers[config.target.name].meet(session)
+            return phases.read(session, config.name)
+
+    lost, patience_s = (ConnectionLost, TryAgain), config.run.patience_s
+    epochs = [patiently(patience_s, partial(source, endpoint), *lost) for endpoint in config.sources]
+    newest = max(epochs, key=lambda e: e.number)
+    if newest.primary == "target":
+        return patiently(patience_s, partial(target, 0), *lost)
+    try:
+        return target(_ANSWER_S)
+    except lost as error:
+        log.warning("started without the target, which is away; changes stay in the outbox until it is back: %s", error)
+        return Phase(newest, "", None)
 
 
 def written_tables(session: Session, config: Config, router: Router) -> dict[Name, Written]:
@@ -145,7 +190,7 @@ def written_tables(session: Session, config: Config, router: Router) -> dict[Nam
         sql = f"{quote(name[0])}.{quote(name[1])}"
         return Written(sql, target, definition, Images(sql, definition), money.get(target), shard)
 
-    if session.endpoint != config.target:
+    if session.endpoint.name != config.target.name:
         return {
             (s.schema, s.table): made((s.schema, s.table), router.target_of[s], t.definition, s)
             for s, t in router.shards.items()

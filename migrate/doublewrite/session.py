@@ -7,6 +7,7 @@ import logging
 import os
 import ssl
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
@@ -14,8 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session as OrmSession
 from sqlalchemy.util import await_only
@@ -25,19 +28,22 @@ from migrate.db import Session
 from migrate.doublewrite import metrics
 from migrate.doublewrite import phase as phases
 from migrate.doublewrite.connection import Connection
-from migrate.doublewrite.courier import Courier, timed
+from migrate.doublewrite.courier import Courier
 from migrate.doublewrite.epoch import Epoch
 from migrate.doublewrite.errors import NotOnBothSides
 from migrate.doublewrite.outbox import Change
 from migrate.doublewrite.phase import Phase
 from migrate.doublewrite.reading import Comparer, Question, from_target
 from migrate.doublewrite.router import Router
-from migrate.doublewrite.server import Server, open_servers
+from migrate.doublewrite.server import Server, meet_servers
 from migrate.doublewrite.sharding import Key
-from migrate.errors import MigrateError
+from migrate.doublewrite.timed import timed
+from migrate.errors import MigrateError, ServerError
 
 log = logging.getLogger("migrate")
 POLL_S = 1.0
+_ANSWER_S = 5.0  # the target doesn't take longer to say the phase
+_AVOID_S = 10.0
 _KEY = "sharding_key"
 
 
@@ -50,15 +56,18 @@ class DoubleWrite:
     def __init__(self, config: Config, *, deadline_s: float = 2.0, **engine_options: Any):
         self.config, self.deadline_s = config, deadline_s
         self.router = Router.of(config)
-        self.servers = open_servers(config, self.router, self._committed, self._seen)
+        self.servers = {
+            endpoint.name: Server(config, self.router, endpoint, self._committed, self._seen)
+            for endpoint in (*config.sources, config.target)
+        }
         self._options = engine_options
         self._engines: dict[str, Engine] = {}
         self._async_engines: dict[str, AsyncEngine] = {}
         self._lock = threading.RLock()
-        with Session(config.target) as session:
-            self._phase = phases.read(session, config.name)
+        self._phase = meet_servers(config, self.servers)
         self._courier = Courier(config, self.servers[config.target.name], lambda: self._phase.delivers)
         self._comparer = Comparer(config, self.servers)
+        self._avoided_until = 0.0  # until when no read is tried on the target, by the monotonic clock
         self._watching = 0
         self._ended = threading.Event()
 
@@ -106,17 +115,33 @@ class DoubleWrite:
         Read for showing and searching here; what a write is based on, read in the session that writes.
         """
         epoch = self.phase.epoch
-        elsewhere = from_target(epoch, key) and self._comparer.backed_off != epoch.number
         instance = self.router.instance(key, target)
-        engine = self.engine_of(self.config.target.name if elsewhere else self.server(key, target))
         asked: list[tuple[str, Any]] = []
-        with OrmSession(engine.execution_options(**{_KEY: key}), **options) as session:
-            connection: Any = session.connection().connection.dbapi_connection
+        with self._reader(epoch, key, instance) as reader, OrmSession(reader, **options) as session:
+            connection: Any = reader.connection.dbapi_connection
             connection.reading = lambda sql, args: asked.append((sql, args))
             yield session
         if self._comparer.wants(epoch, key):
             for sql, args in asked:
                 self._comparer.ask(Question(key, sql, args, epoch, instance))
+
+    def _reader(self, epoch: Epoch, key: Key, instance: str) -> SqlConnection:
+        """A connection to read over. As long as the shards are primary, they answer for a target that is away."""
+        target = self.config.target.name
+
+        def connected(name: str) -> SqlConnection:
+            return self.engine_of(name).execution_options(**{_KEY: key}).connect()
+
+        if epoch.primary == "target":
+            return connected(target)
+        backed_off = self._comparer.backed_off == epoch.number or time.monotonic() < self._avoided_until
+        if from_target(epoch, key) and not backed_off:
+            try:
+                return connected(target)
+            except DBAPIError as error:
+                self._avoided_until = time.monotonic() + _AVOID_S
+                log.warning("the shards answer for the target, which is away: %s", error.orig)
+        return connected(instance)
 
     def engine(self, key: Key, *, target: str | None = None) -> Engine:
         """An engine whose connections are for that sharding key, on the server that is primary for it now."""
@@ -208,20 +233,32 @@ class DoubleWrite:
     def _seen(self, epoch: Epoch) -> None:
         """A server said its epoch. A newer one than ours is the truth."""
         if epoch.number > self._phase.epoch.number:
-            self._refresh()
+            fresh = self._refresh()
             if epoch.number > self._phase.epoch.number:  # a change of the phase is under way, or its command died
-                self._adopt(replace(self._phase, epoch=epoch))
+                self._adopt(Phase(epoch, self._phase.forward if fresh else "", None))
 
-    def _refresh(self) -> None:
+    def _refresh(self) -> bool:
+        """Reads the phase now; False if the target is away."""
         try:
-            with timed(Session(self.config.target), 5) as session:
-                self._adopt(phases.read(session, self.config.name))
+            with timed(self.config.target, _ANSWER_S) as session:
+                self._learn(session)
+                return True
         except MigrateError as error:
             log.warning("the phase can't be read, the last one known holds: %s", error)
+            return False
+
+    def _learn(self, session: Session) -> None:
+        """Reads the phase, and what the target holds if it was away at the start."""
+        self._adopt(phases.read(session, self.config.name))
+        target = self.servers[self.config.target.name]
+        if not target.met:
+            target.meet(session)
 
     def _adopt(self, phase: Phase) -> None:
         if phase.epoch.number >= self._phase.epoch.number:
             self._phase = phase
+        elif not self._phase.forward:
+            self._phase = replace(self._phase, forward=phase.forward)
 
     def _watch(self) -> None:
         """Starts the thread that looks for changes of the phase, in this process."""
@@ -237,10 +274,10 @@ class DoubleWrite:
         session: Session | None = None
         while not self._ended.wait(POLL_S):
             try:
-                session = session or timed(Session(self.config.target), 5)
-                self._adopt(phases.read(session, self.config.name))
+                session = session or timed(self.config.target, _ANSWER_S)
+                self._learn(session)
             except MigrateError as error:
-                log.debug("phase not read: %s", error)
+                log.log(logging.DEBUG if isinstance(error, ServerError) else logging.ERROR, "no phase: %s", error)
                 if session is not None:
                     session.close()
                 session = None

@@ -10,8 +10,8 @@ from typing import Protocol, TypeVar
 from migrate.config import Config, Endpoint
 from migrate.db import Session, patiently
 from migrate.doublewrite import outbox
-from migrate.doublewrite.courier import timed
 from migrate.doublewrite.outbox import SCHEMA, Change
+from migrate.doublewrite.timed import timed
 from migrate.errors import ConnectionLost, OutcomeUnknown, TryAgain
 
 T = TypeVar("T")
@@ -117,7 +117,7 @@ class Outbox:
         def attempt() -> T:
             try:
                 if self._session is None:
-                    self._session = timed(Session(self._endpoint), 60)
+                    self._session = timed(self._endpoint, 60)
                 return work(self._session)
             except (ConnectionLost, OutcomeUnknown):
                 self.close()

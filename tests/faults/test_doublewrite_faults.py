@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
+from migrate.doublewrite import DoubleWrite
 from migrate.doublewrite.audit import read_status
 from migrate.doublewrite.phases import Wish, _spread
 from migrate.errors import MigrateError, NoGo
 from migrate.sandbox import Sandbox
 from tests.conftest import guarded_sandbox
-from tests.integration.doublewrite_scene import Scene, scene
+from tests.integration.doublewrite_scene import Scene, scene, until
 from tests.integration.shards import run
 from tests.proxy import Proxy, proxy
 from tests.soak import times
@@ -51,6 +53,10 @@ class Stage:
 
     def app(self, *more: str) -> App:
         return App(self, *more)
+
+    def legs(self) -> int:
+        """How many legs the applications know to be in."""
+        return len(self.journal.read_text().splitlines()) if self.journal.exists() else 0
 
     def judge(self) -> int:
         """Both sides hold the same; every acknowledged leg is there once; the balances are what the legs make them."""
@@ -180,6 +186,41 @@ def test_outages_and_kills(mortal: Sandbox, tmp_path: Path) -> None:
     with staged(mortal, tmp_path) as stage:
         chaos(stage, seconds=12, kills=5)
         assert stage.judge() > 50
+
+
+@pytest.mark.parametrize("fault", ["refuse", "stall"])
+def test_an_application_starts_while_the_target_is_away(mortal: Sandbox, tmp_path: Path, fault: str) -> None:
+    """It writes the shards all the time, and delivers by itself when the target is back."""
+    with staged(mortal, tmp_path) as stage:
+        stage.proxy.refuse() if fault == "refuse" else stage.proxy.stall()
+        with stage.app() as app:
+            app.ready()
+            until(lambda: stage.legs() >= 6, "legs on the shards")
+            assert not stage.scene.on_target("entry")
+            stage.proxy.accept() if fault == "refuse" else stage.proxy.flow()
+            until(lambda: stage.scene.on_target("entry", "id"), "the application delivers")
+            app.stop()
+        stage.scene.drain()
+        assert stage.judge() >= 6
+
+
+def test_the_shards_answer_for_a_target_that_is_away(mortal: Sandbox, tmp_path: Path) -> None:
+    with staged(mortal, tmp_path) as stage:
+        before_the_switch(stage)
+        ledger = DoubleWrite.open(stage.config)
+        sql = f"UPDATE {stage.scene.db}.account SET owner = 'there' WHERE id = 1"
+        run(stage.scene.target, sql)
+
+        def owner() -> Any:
+            with ledger.reading(1) as session:
+                return session.execute(text("SELECT owner FROM account WHERE id = 1")).scalar()
+
+        assert owner() == "there"
+        stage.proxy.refuse()
+        assert owner() == "o"
+        run(stage.scene.target, sql.replace("there", "o"))
+        stage.proxy.accept()
+        ledger.close()
 
 
 @pytest.mark.soak

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
@@ -47,6 +48,17 @@ currency = "currency"
 time = "at"
 idempotency = "once"
 """
+
+
+PATIENCE_S = 60  # for what happens soon, on a machine that has nothing else to do
+
+
+def until(condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> None:
+    """Waits until it is so."""
+    end = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < end, f"not within {patience_s} s: {what}"
+        time.sleep(0.05)
 
 
 class Scene:

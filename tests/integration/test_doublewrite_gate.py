@@ -1,0 +1,65 @@
+"""The epoch's gate and the locks beside it: a change of the phase takes its turn among transactions of all kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from migrate.config import Endpoint
+from migrate.db import Session
+from migrate.doublewrite.phases import Wish, _spread
+from migrate.sandbox import Sandbox
+from tests.integration.doublewrite_scene import PATIENCE_S, Scene, scene, until
+from tests.integration.shards import run
+
+
+@pytest.fixture
+def stage(servers: Sandbox, tmp_path: Path) -> Iterator[Scene]:
+    with scene(servers.sources, servers.target, tmp_path) as made:
+        yield made.ready()
+
+
+def neighbours(stage: Scene) -> None:
+    """Other migrations whose rows of the epoch stand before and behind this one's: where a range ends matters."""
+    for source in stage.sources:
+        for name in (f"{stage.config.name[:-1]}!", f"{stage.config.name}~"):
+            run(source, f"REPLACE INTO migrate_outbox.epoch VALUES ('{name}', 0, 0, 'off', 0, 'source', 1)")
+
+
+def waiters(stage: Scene, number: int, table: str = "epoch") -> int:
+    """Transactions that wait for a lock on that table of the shard's instance."""
+    sql = f"SELECT COUNT(*) FROM information_schema.INNODB_LOCKS l JOIN information_schema.INNODB_TRX t " \
+          f"ON t.trx_requested_lock_id = l.lock_id WHERE l.lock_table LIKE '%{table}%'"  # fmt: skip
+    return int(run(stage.home(number), sql)[0][0])
+
+
+def test_a_change_of_the_phase_is_no_victim_of_those_who_queue_at_the_gate(stage: Scene) -> None:
+    """It locks each row of the epoch once and for all: another lock later would wait behind the queue, which waits for
+    the first one."""
+    stage.phase("shadow")
+    neighbours(stage)
+    ledger = stage.open()
+
+    def post(id: int) -> None:
+        with ledger.session(id) as session:
+            session.execute(text(f"INSERT INTO account (id, owner, balance) VALUES ({id}, 'o', 1)"))
+
+    with ThreadPoolExecutor(2) as pool:
+        posted = []
+
+        def queue_up(session: Session, endpoint: Endpoint) -> None:
+            number = int(endpoint.name[1:]) - 1
+            posted.append(pool.submit(post, number))
+            until(lambda: waiters(stage, number), f"a transaction at the gate of {endpoint.name}")
+
+        epoch = _spread(stage.config, Wish("strict"), "outbox", queue_up).epoch
+        for one in posted:
+            one.result(PATIENCE_S)
+    assert {e for s in stage.sources for (e,) in stage.outbox(s, "epoch")} <= {epoch.number}
+    stage.drain()
+    assert stage.same()
+    ledger.close()

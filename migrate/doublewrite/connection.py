@@ -93,10 +93,14 @@ class Connection:
             return self.control(plan, cursor, args)
         text = plan.render(self._rename)
         if self.reading is not None:
-            if plan.table:
-                raise Refused(f"a session for reading doesn't write: {' '.join(plan.text.split())[:200]}")
+            if plan.table or plan.locks:
+                raise Refused(f"a session for reading writes and locks nothing: {' '.join(plan.text.split())[:200]}")
             if plan.kind == "read" and plan.tables:
                 self.reading(plan.text, args)
+        elif plan.locks and self._is_ours(plan) and (self._begun or not self._commits_by_itself()):
+            # who held a row and then stood at the gate would wait for a change of the phase, which waits for those
+            # who passed before it and may want that row
+            self._pass_gate()
         written = self._server.written(self._rename(plan.table)) if plan.table else None
         if written is None:
             return self._guarded(lambda: cursor.execute(text) if args is None else cursor.execute(text, args))
@@ -121,9 +125,7 @@ class Connection:
             return self.rollback()
         if plan.kind == "begin":
             if self._epoch is not None:
-                raise Refused(
-                    "BEGIN would commit the changes of the open transaction unseen: commit or roll back first"
-                )
+                raise Refused("BEGIN would end the open transaction unseen: commit or roll back first")
             self._forget()
             self._begun = True
         if self._capture is not None:
@@ -137,6 +139,10 @@ class Connection:
         if self._doomed:
             raise Refused(f"the transaction is lost, roll back: {self._doomed}")
         return self._server.plan(sql.decode() if isinstance(sql, bytes) else str(sql), args is not None)
+
+    def _is_ours(self, plan: Plan) -> bool:
+        """Whether a query names a table that is double-written."""
+        return any(self._rename(name) in self._server.tables for name in plan.tables)
 
     def _rename(self, name: tuple[str, str]) -> tuple[str, str]:
         return self._server.rename(name, self.key)

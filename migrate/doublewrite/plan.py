@@ -55,6 +55,7 @@ class Plan:
     limited: bool = False  # has ORDER BY or LIMIT
     equal: dict[str, int] = field(default_factory=dict, hash=False)  # column to parameter: the whole of WHERE
     savepoint: str = ""
+    locks: bool = False  # a query that locks what it reads
 
     def render(self, rename: Rename, start: int = 0, end: int | None = None) -> str:
         """The text from start to end with its tables renamed."""

@@ -65,7 +65,7 @@ def read(sql: str, formatted: bool, functions: Collection[str] = ()) -> Plan:
     if isinstance(tree, exp.Query):
         if list(tree.find_all(exp.Insert, exp.Update, exp.Delete)):
             raise refused(sql, "it changes rows inside a query")
-        return Plan("read", sql, slots, tables, holders=holders)
+        return Plan("read", sql, slots, tables, holders=holders, locks=tree.find(exp.Lock) is not None)
     reader = Clauses(sql, plain, tokens, words, slots, tables, holders)
     if isinstance(tree, exp.Insert) and first == "INSERT":
         return reader.insert("replace" if replaces else "insert")

@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from migrate.config import Endpoint
 from migrate.db import Session
+from migrate.doublewrite import Fenced, Refused, fence
 from migrate.doublewrite.phases import Wish, _spread
 from migrate.sandbox import Sandbox
 from tests.integration.doublewrite_scene import PATIENCE_S, Scene, scene, until
@@ -62,4 +63,44 @@ def test_a_change_of_the_phase_is_no_victim_of_those_who_queue_at_the_gate(stage
     assert {e for s in stage.sources for (e,) in stage.outbox(s, "epoch")} <= {epoch.number}
     stage.drain()
     assert stage.same()
+    ledger.close()
+
+
+def test_a_row_that_is_locked_to_be_changed_keeps_a_change_of_the_phase_waiting(stage: Scene) -> None:
+    """Its transaction passes the gate before it locks anything: behind the gate it would hold up those who have passed,
+    and the change of the phase waits for those."""
+    stage.phase("shadow")
+    ledger = stage.open()
+    for id in (1, 5):  # two rows of one shard
+        with ledger.session(id) as session:
+            session.execute(text(f"INSERT INTO account (id, owner, balance) VALUES ({id}, 'o', 1)"))
+    change = "UPDATE account SET balance = balance + 1 WHERE id = {}"
+    with ThreadPoolExecutor(2) as pool, ledger.engine(1).connect() as one, ledger.engine(1).connect() as two:
+        one.execute(text("SELECT balance FROM account WHERE id = 1 FOR UPDATE"))
+        two.execute(text(change.format(5)))
+        phase = pool.submit(stage.phase, "strict")
+        until(lambda: waiters(stage, 1), "the change of the phase waits for both")
+        second = pool.submit(two.execute, text(change.format(1)))
+        until(lambda: waiters(stage, 1, "account"), "the second waits for the first's row")
+        one.execute(text(change.format(1)))
+        one.commit()
+        second.result(PATIENCE_S)
+        two.commit()
+        assert phase.result(PATIENCE_S).epoch.phase == "strict"
+    stage.drain()
+    assert stage.on_target("account", "id, balance") == [(1, 3), (5, 2)]
+    ledger.close()
+
+
+def test_a_locking_read_is_fenced_like_a_change(stage: Scene) -> None:
+    stage.phase("shadow")
+    ledger = stage.open()
+    fence.fence(stage.config)
+    with pytest.raises(Fenced), ledger.session(1) as session:
+        session.execute(text("SELECT balance FROM account WHERE id = 1 FOR UPDATE"))
+    with ledger.session(1) as session:  # what isn't locked may be read
+        assert not session.execute(text("SELECT balance FROM account WHERE id = 1")).all()
+    with pytest.raises(Refused, match="writes and locks nothing"), ledger.reading(1) as session:
+        session.execute(text("SELECT balance FROM account WHERE id = 1 LOCK IN SHARE MODE"))
+    fence.lift(stage.config)
     ledger.close()

@@ -122,3 +122,10 @@ def test_kinds(sql: str, kind: str) -> None:
 def test_refused(sql: str) -> None:
     with pytest.raises(Refused, match="double-write refuses a statement"):
         read(sql, True, {"moves_money"})
+
+
+@pytest.mark.parametrize("tail", ["FOR UPDATE", "LOCK IN SHARE MODE", "FOR SHARE SKIP LOCKED", "for update nowait"])
+def test_a_query_that_locks_is_known(tail: str) -> None:
+    assert read(f"SELECT a FROM t WHERE id = %s {tail}", True).locks
+    assert read(f"SELECT a FROM (SELECT * FROM t {tail}) AS x", True).locks
+    assert not read("SELECT a, 'FOR UPDATE' FROM t", True).locks

@@ -1,7 +1,7 @@
 """An application process on the library: transfers between accounts of any shard, one transaction a leg, and a journal
 of every leg that it knows to be committed.
 
-python -m tests.faults.doublewrite_app CONFIG JOURNAL SCHEMA ACCOUNTS [lags]"""
+python -m tests.faults.doublewrite_app CONFIG JOURNAL SCHEMA ACCOUNTS [lags] [rests]"""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ stopped = threading.Event()
 class App:
     """Posts until it is told to stop; then brings the transfer under way to an end."""
 
-    def __init__(self, config: Path, journal: Path, schema: str, accounts: int):
+    def __init__(self, config: Path, journal: Path, schema: str, accounts: int, rest_s: float = 0.0):
         self.ledger = DoubleWrite.open(config, deadline_s=1.0, pool_size=2)
-        self.schema, self.accounts = schema, accounts
+        self.schema, self.accounts, self.rest_s = schema, accounts, rest_s
         self.journal = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self.number = os.getpid() << 32
         self.first = next(i for i in count(1) if bucket(i) == 0)  # the first key to be read from the target
@@ -47,6 +47,7 @@ class App:
                     pass
             self.look(one)
             self.look(self.first)
+            stopped.wait(self.rest_s)  # others want the machine too
         self.ledger.close()
 
     def leg(self, id: int, account: int, direction: str, amount: str, voucher: int) -> bool:
@@ -100,7 +101,7 @@ def main() -> None:
     if "lags" in rest:
         library.POLL_S = 1e6  # hears of phases from the servers that it writes to only
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-    app: Any = App(Path(config), Path(journal), schema, int(accounts))
+    app: Any = App(Path(config), Path(journal), schema, int(accounts), 0.1 if "rests" in rest else 0.0)
     app.run()
 
 

@@ -10,8 +10,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from migrate.db import connect
 from migrate.doublewrite import DoubleWrite
 from migrate.doublewrite.audit import read_status
-from migrate.doublewrite.phases import Wish, _spread
-from migrate.errors import MigrateError, NoGo
+from migrate.doublewrite.phases import Wish, _spread, read, reads
+from migrate.errors import NoGo
 from migrate.sandbox import Sandbox
 from tests.conftest import guarded_sandbox
 from tests.integration.doublewrite_scene import Scene, scene, until
@@ -31,6 +33,8 @@ from tests.proxy import Proxy, proxy
 from tests.soak import times
 
 ACCOUNTS = 12
+CLIMB_S = 300  # through all phases, on a machine that has other things to do
+HUNG_S = 100
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +57,22 @@ class Stage:
 
     def app(self, *more: str) -> App:
         return App(self, *more)
+
+    @contextmanager
+    def drain(self) -> Iterator[None]:
+        """`migrate double-write drain` runs, as it should all the time: deliveries that are late are its."""
+        words = [sys.executable, "-m", "migrate.cli", "-c", str(self.config), "double-write", "drain"]
+        with (self.folder / "drain.log").open("wb") as log, subprocess.Popen(words, stdout=log, stderr=log) as process:
+            try:
+                yield
+                assert process.poll() is None, "drain has ended: " + (self.folder / "drain.log").read_text()[-2000:]
+            finally:
+                process.kill()
+
+    def more_legs(self, number: int = 4) -> None:
+        """Waits until the applications have written so many more."""
+        wanted = self.legs() + number
+        until(lambda: self.legs() >= wanted, f"{number} more legs")
 
     def legs(self) -> int:
         """How many legs the applications know to be in."""
@@ -103,7 +123,7 @@ class App:
     def stop(self) -> None:
         self._process.terminate()
         try:
-            self._process.wait(30)
+            self._process.wait(HUNG_S)
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"it hung: {Path(self._log.name).read_text()[-2000:]}") from None
@@ -158,23 +178,22 @@ def outages(sandbox: Sandbox, way: Proxy, seconds: float) -> None:
         time.sleep(random.uniform(0.5, 1.5))
 
 
-def chaos(stage: Stage, seconds: float, kills: int) -> None:
-    import threading
-
-    trouble = threading.Thread(target=outages, args=(stage.sandbox, stage.proxy, seconds))
-    with ExitStack() as stack:
+def chaos(stage: Stage, seconds: float, kills: int, legs: int) -> None:
+    """Outages and kills for so long, at least until so many legs are in; then everything is delivered."""
+    with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
         apps = [stack.enter_context(stage.app()) for _ in range(3)]
         for app in apps:
             app.ready()
-        trouble.start()
+        trouble = pool.submit(outages, stage.sandbox, stage.proxy, seconds)
         for _ in range(kills):
             time.sleep(seconds / kills * random.uniform(0.5, 1))
             victim = random.randrange(len(apps))
             apps[victim].kill()
-            apps[victim] = stack.enter_context(stage.app())  # it may not come up before the target is back
-        trouble.join()
+            apps[victim] = stack.enter_context(stage.app())
+        trouble.result()
         for app in apps:
             app.ready()
+        until(lambda: stage.legs() >= legs, f"{legs} legs")
         for app in apps:
             app.stop()
     report = stage.scene.drain()
@@ -182,10 +201,11 @@ def chaos(stage: Stage, seconds: float, kills: int) -> None:
     assert read_status(stage.scene.config).ok
 
 
+@pytest.mark.timeout(600)
 def test_outages_and_kills(mortal: Sandbox, tmp_path: Path) -> None:
     with staged(mortal, tmp_path) as stage:
-        chaos(stage, seconds=12, kills=5)
-        assert stage.judge() > 50
+        chaos(stage, seconds=12, kills=5, legs=50)
+        assert stage.judge() >= 50
 
 
 @pytest.mark.parametrize("fault", ["refuse", "stall"])
@@ -206,7 +226,7 @@ def test_an_application_starts_while_the_target_is_away(mortal: Sandbox, tmp_pat
 
 def test_the_shards_answer_for_a_target_that_is_away(mortal: Sandbox, tmp_path: Path) -> None:
     with staged(mortal, tmp_path) as stage:
-        before_the_switch(stage)
+        _spread(stage.scene.config, Wish("read-switch", 100), "outbox")
         ledger = DoubleWrite.open(stage.config)
         sql = f"UPDATE {stage.scene.db}.account SET owner = 'there' WHERE id = 1"
         run(stage.scene.target, sql)
@@ -228,74 +248,103 @@ def test_the_shards_answer_for_a_target_that_is_away(mortal: Sandbox, tmp_path: 
 def test_ten_minutes_of_outages_and_fifty_kills(mortal: Sandbox, tmp_path: Path) -> None:
     with staged(mortal, tmp_path) as stage:
         stage.scene.phase("strict")
-        chaos(stage, seconds=times(600, 120), kills=times(50, 10))
+        chaos(stage, seconds=times(600, 120), kills=times(50, 10), legs=200)
         stage.judge()
 
 
-def climb(stage: Stage, *way: tuple[Any, ...]) -> None:
-    """Goes through the phases under load, each as soon as its conditions hold."""
-    for name, share, *primary in way:
-        end = time.monotonic() + 30
-        while True:
-            with suppress(*([NoGo] if time.monotonic() < end else [])):
-                stage.scene.phase(name, share, primary=primary[0] if primary else None)
-                break
+LADDER = (("shadow", 0), ("strict", 0), ("read-compare", 100), ("read-switch", 1), ("read-switch", 10),
+          ("read-switch", 50), ("read-switch", 100), ("reversed", 0))  # fmt: skip
+
+
+def climb(stage: Stage, phase: str) -> None:
+    """Goes up to that phase under load, step by step, each as soon as its conditions hold; where reads differed, and on
+    a busy machine a late delivery is enough for that, from strict on again, as an operator would."""
+    end = time.monotonic() + CLIMB_S
+    while (now := read(stage.scene.config).epoch).phase != phase:
+        step = LADDER[LADDER.index((now.phase, now.share)) + 1]
+        try:
+            stage.scene.phase(*step)
+        except NoGo as error:
+            assert time.monotonic() < end, error
+            if "differed" in str(error):
+                stage.scene.phase("strict")
             time.sleep(0.2)
-        time.sleep(0.5)
+        else:
+            stage.more_legs()
 
 
 def before_the_switch(stage: Stage) -> None:
-    """All reads come from the target; the steps between are another test's."""
-    _spread(stage.scene.config, Wish("read-switch", 100), "outbox")
-    time.sleep(3)
+    """All reads come from the target, and some are compared; the steps between are another test's."""
+    epoch = _spread(stage.scene.config, Wish("read-switch", 100), "outbox").epoch.number
+    with connect(stage.scene.config.target) as session:
+        until(lambda: reads(session, stage.scene.config.name, epoch)[0], "a read is compared")
 
 
+def killed_at(point: str, words: list[str], before: Callable[[], None] = lambda: None) -> None:
+    """Runs a command until it dies at that point: its conditions may need a while."""
+
+    def dies() -> bool:
+        before()
+        done = subprocess.run(words, env={**os.environ, "MIGRATE_FAULT": point}, capture_output=True, check=False)
+        assert done.returncode in (0, 1, -9), done.stderr
+        return done.returncode == -9
+
+    until(dies, f"{words[-2:]} dies at {point}")
+
+
+def succeeds(words: list[str]) -> None:
+    until(lambda: subprocess.run(words, capture_output=True, check=False).returncode == 0, f"{words[-2:]} succeeds")
+
+
+@pytest.mark.timeout(900)
 def test_every_phase_change_under_load_with_a_process_that_lags(mortal: Sandbox, tmp_path: Path) -> None:
-    up = (("strict", 0), ("read-compare", 100), ("read-switch", 1), ("read-switch", 10), ("read-switch", 50),
-          ("read-switch", 100), ("reversed", 0))  # fmt: skip
-    with staged(mortal, tmp_path) as stage, stage.app() as quick, stage.app("lags") as slow:
+    with (
+        staged(mortal, tmp_path) as stage, stage.drain(), stage.app("rests") as quick,
+        stage.app("rests", "lags") as slow,
+    ):  # fmt: skip
         quick.ready(), slow.ready()
-        climb(stage, *up, ("strict", 0), ("shadow", 0), *up)
+        climb(stage, "reversed")
+        for name in ("strict", "shadow"):
+            stage.scene.phase(name)
+            stage.more_legs()
+        climb(stage, "reversed")
         quick.stop(), slow.stop()
         entries = stage.scene.on_target("entry", "id")
         assert stage.scene.reverse().ok
         assert stage.scene.on_target("entry", "id") == entries, "something was written on the shards after the switch"
-        assert stage.judge() > 100
+        stage.judge()
 
 
+@pytest.mark.timeout(900)
 def test_a_command_that_dies_while_it_changes_the_primary(mortal: Sandbox, tmp_path: Path) -> None:
-    with staged(mortal, tmp_path) as stage, stage.app() as app:
+    with staged(mortal, tmp_path) as stage, stage.drain(), stage.app("rests") as app:
         app.ready()
         words = [sys.executable, "-m", "migrate.cli", "-c", str(stage.config), "double-write", "phase", "reversed"]
         for point in ("before_fence", "after_fence", "switch_recorded", "before_open", "after_open"):
-            before_the_switch(stage)
-            environment = {**os.environ, "MIGRATE_FAULT": f"{point}:kill"}
-            dead = subprocess.run(words, env=environment, capture_output=True, check=False)
-            assert dead.returncode == -9, dead.stderr
+            killed_at(f"{point}:kill", words, before=lambda: before_the_switch(stage))
             sql = f"SELECT MAX(writable) FROM migrate_outbox.epoch WHERE migration = '{stage.scene.config.name}'"
             open_ = [run(s, sql)[0][0] for s in (*stage.scene.sources, stage.scene.target)]
             assert not (open_[-1] and any(open_[:-1])), f"{point}: two primaries"
-            subprocess.run(words, check=True, capture_output=True)
-            time.sleep(0.5)
-            climb(stage, ("strict", 0))
+            succeeds(words)
+            stage.more_legs()
+            stage.scene.phase("strict")
         app.stop()
         stage.scene.drain()
-        assert stage.judge() > 20
+        stage.judge()
 
 
+@pytest.mark.timeout(600)
 def test_reverse_is_killed_and_goes_on(mortal: Sandbox, tmp_path: Path) -> None:
-    with staged(mortal, tmp_path) as stage, stage.app() as app:
+    with staged(mortal, tmp_path) as stage, stage.app("rests") as app:
         app.ready()
         before_the_switch(stage)
-        climb(stage, ("reversed", 0))
+        climb(stage, "reversed")
         words = [sys.executable, "-m", "migrate.cli", "-c", str(stage.config), "reverse", "--until-empty"]
         for point in ("before_deliver:kill:2", "after_deliver:kill:1", "after_deliver:kill:3"):
-            time.sleep(0.5)
-            subprocess.run(words, env={**os.environ, "MIGRATE_FAULT": point}, capture_output=True, check=False)
+            killed_at(point, words, before=stage.more_legs)
         mortal.kill("m1")
         mortal.restart("m1")
         app.stop()
         subprocess.run(words, check=True, capture_output=True)
-        with suppress(MigrateError):
-            assert read_status(stage.scene.config).ok
+        assert read_status(stage.scene.config).ok
         stage.judge()

@@ -122,10 +122,10 @@ class Scene:
         return change(self.config, Wish(name, share, primary), in_step=True, **options)
 
     def drain(self) -> Report:
-        return drain(self.config, self.router).run(until_empty=True, seconds=30)
+        return drain(self.config, self.router).run(until_empty=True, seconds=PATIENCE_S)
 
     def reverse(self, **options: Any) -> Report:
-        return reverse(self.config, self.router).run(until_empty=True, seconds=options.get("seconds", 30))
+        return reverse(self.config, self.router).run(until_empty=True, seconds=options.get("seconds", PATIENCE_S))
 
     def on_shards(self, kind: str, columns: str = "*") -> list[tuple[Any, ...]]:
         """All rows of the shards, in order."""

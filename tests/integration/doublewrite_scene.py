@@ -61,6 +61,11 @@ def until(condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_
         time.sleep(0.05)
 
 
+def delivered(ledger: DoubleWrite) -> None:
+    """Waits until everything that can be delivered is."""
+    assert ledger._courier.rest(2 * PATIENCE_S)
+
+
 class Scene:
     """Shards `{db}.account_N` and `entry_N`, dealt to the instances in turn, and their targets."""
 
@@ -114,7 +119,8 @@ class Scene:
         return Router.of(self.config)
 
     def open(self, **options: Any) -> DoubleWrite:
-        return DoubleWrite(self.config, **options)
+        """The library. Its deliveries aren't late, unless a test is about that."""
+        return DoubleWrite(self.config, **{"deadline_s": PATIENCE_S, **options})
 
     def phase(self, name: str, share: int = 0, **options: Any) -> Phase:
         """Goes to that phase, from off too."""

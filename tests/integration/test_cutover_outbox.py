@@ -3,7 +3,6 @@ target numbers by itself."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from migrate.config import Route
@@ -15,6 +14,7 @@ from migrate.sandbox import Sandbox
 from migrate.schema import create_schema
 from migrate.source import read_routing
 from tests.cutover_lab import Watcher, cutover_lab
+from tests.integration.doublewrite_scene import until
 from tests.integration.shards import config_for, database, run
 from tests.integration.syncing import Table, lab
 
@@ -22,18 +22,18 @@ from tests.integration.syncing import Table, lab
 def test_the_outbox_is_drained_and_goes_on_after_the_way_back(servers: Sandbox, tmp_path: Path) -> None:
     with cutover_lab(servers, tmp_path, phase="shadow") as made, Watcher(made):
         app = made.app()
-        time.sleep(1)
+        until(lambda: made.journal.exists() and made.entries() > 20, "the application writes")
         outcome = made.cut_over()
         assert outcome.go, outcome.text()
         assert "the outboxes of the shards are empty" in next(s.said for s in outcome.steps if s.name == "drain")
-        time.sleep(0.5)
+        written = made.entries()
+        until(lambda: made.entries() > written, "the application writes")
         outcome = made.roll_back()
         assert outcome.go, outcome.text()
         phase = read(made.config)
         assert (phase.epoch.phase, phase.forward) == ("shadow", "outbox")
         before = made.entries()
-        time.sleep(0.5)
-        assert made.entries() > before
+        until(lambda: made.entries() > before, "the application writes")
         app.stop()
         made.client("double-write", "drain", "--until-empty").ok()
         assert made.judge() > 20

@@ -12,7 +12,7 @@ import pytest
 
 from migrate.doublewrite import fence
 from migrate.sandbox import Sandbox
-from tests.integration.doublewrite_scene import Scene, scene
+from tests.integration.doublewrite_scene import Scene, delivered, scene
 
 FOLDER = Path(__file__).parents[1] / "examples"
 
@@ -52,7 +52,7 @@ def test_the_service_before_and_after(stage: Scene) -> None:
         stage.copy(kind)
     stage.phase("shadow")
     use(after.app, 300)
-    after.ledger._courier.rest(10)
+    delivered(after.ledger)
     stage.drain()
     assert stage.same()
     fence.fence(stage.config)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,9 +62,18 @@ def dump(server: Any, table: str) -> dict[int, str]:
 
 
 @pytest.mark.slow
-def test_each_row_returns_to_its_shard(four: Sandbox, tmp_path: Path) -> None:
+@pytest.mark.timeout(600)
+def test_each_row_returns_to_its_shard(four: Sandbox) -> None:
+    returned_to_their_shards(four, instances=4)
+
+
+def returned_to_their_shards(four: Sandbox, instances: int) -> None:
+    """32 shards on so many instances."""
+    each = 32 // instances
     with database(*four.sources, four.target, prefix="il") as db:
-        shards = [(server, f"{db}.item_{i * 8 + j:02}") for i, server in enumerate(four.sources) for j in range(8)]
+        shards = [
+            (server, f"{db}.item_{i * each + j:02}") for i, server in enumerate(four.sources) for j in range(each)
+        ]
         for shard, (server, table) in enumerate(shards):  # every shard has the ids 1 to 6
             detail = table.replace("item", "detail")
             run(server, f"CREATE TABLE {table} {ITEM}", f"CREATE TABLE {detail} {DETAIL}",
@@ -88,7 +96,7 @@ def test_each_row_returns_to_its_shard(four: Sandbox, tmp_path: Path) -> None:
         ledger = DoubleWrite(config)
         write(ledger, db, random.Random(1))
         router = Router.of(config)
-        report = reverse(config, router, workers=4).run(until_empty=True, seconds=60)
+        report = reverse(config, router, workers=4).run(until_empty=True, seconds=200)
         assert report.ok, report.text()
         assert report.applied > 150
         on_target = dump(four.target, f"{db}.item")

@@ -20,7 +20,7 @@ from migrate.doublewrite.pump import Pump
 from migrate.doublewrite.repair import repair
 from migrate.errors import NoGo
 from migrate.sandbox import Sandbox
-from tests.integration.doublewrite_scene import Scene, scene
+from tests.integration.doublewrite_scene import PATIENCE_S, Scene, delivered, scene
 from tests.integration.shards import run
 
 
@@ -55,18 +55,25 @@ def compared(stage: Scene, ledger: DoubleWrite) -> None:
     ledger._refresh()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("migrate.doublewrite.reading._SAMPLE", 100)
+        patch.setattr("migrate.doublewrite.reading._SLOW_S", 1e6)  # a busy machine is no reason to back off
         for id in (1, 2, 3, 4, 5, *range(100, 300)):
             with ledger.reading(id) as session:
                 session.execute(text("SELECT id, balance FROM account WHERE id = :id"), {"id": id}).all()
-        ledger._comparer.rest(20)
+        ledger._comparer.rest(PATIENCE_S)
 
 
+@pytest.mark.timeout(300)
 def test_through_all_phases_and_back(stage: Scene) -> None:
+    all_phases_and_back(stage)
+
+
+def all_phases_and_back(stage: Scene) -> None:
+    """On servers of any version."""
     ledger = stage.open()
     stage.phase("shadow")
     for id in range(1, 9):
         post(ledger, id, first=True)
-    ledger._courier.rest(10)
+    delivered(ledger)
     stage.phase("off")
     to_reversed(stage, ledger)
     late = ledger.engine_of("m1").execution_options(sharding_key=2)  # as a session that was routed before the change
@@ -123,7 +130,7 @@ def test_a_backlog_or_a_difference_stops_the_way_up(stage: Scene, monkeypatch: p
     post(ledger, 1, first=True)
     run(stage.home(1), f"UPDATE migrate_outbox.outbox SET created_at = NOW(6) - INTERVAL 9 SECOND "
                        f"WHERE migration = '{stage.config.name}'")  # fmt: skip
-    with pytest.raises(NoGo, match=r"m2: 1 changes wait, the oldest for 9 s: `migrate double-write drain`"):
+    with pytest.raises(NoGo, match=r"m2: 1 changes wait, the oldest for \d+ s: `migrate double-write drain`"):
         stage.phase("strict")
     stage.drain()
     stage.phase("strict")
@@ -132,7 +139,7 @@ def test_a_backlog_or_a_difference_stops_the_way_up(stage: Scene, monkeypatch: p
     ledger._refresh()
     with ledger.reading(1) as session:
         assert session.execute(text("SELECT balance FROM account WHERE id = 1")).scalar() == 100
-    ledger._comparer.rest(10)
+    ledger._comparer.rest(PATIENCE_S)
     with pytest.raises(NoGo, match="1 of 1 reads differed"):
         stage.phase("read-switch", 1)
     assert read_status(stage.config).reads == (1, 1, Decimal(99))
@@ -143,7 +150,7 @@ def test_reads_back_off_by_themselves(stage: Scene) -> None:
     stage.phase("shadow")
     for id in range(1, 200):
         post(ledger, id, first=True)
-    ledger._courier.rest(20)
+    delivered(ledger)
     stage.drain()
     stage.phase("strict")
     stage.phase("read-compare", 100)
@@ -157,18 +164,19 @@ def test_reads_back_off_by_themselves(stage: Scene) -> None:
 
 
 def test_strict_reports_what_is_on_one_side_only(stage: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger = stage.open(deadline_s=0.3)
+    ledger = stage.open()
     stage.phase("shadow")
     post(ledger, 1, first=True)
-    ledger._courier.rest(10)
+    delivered(ledger)
     stage.phase("strict")
     post(ledger, 1)
     assert stage.same()  # at once, without waiting
+    ledger.deadline_s = 0.3
     with monkeypatch.context() as away:
         away.setattr("migrate.doublewrite.apply.Applier.apply", lambda *_: (_ for _ in ()).throw(OSError("away")))
         with pytest.raises(NotOnBothSides, match="don't write it again"):
             post(ledger, 1)
-        ledger._courier.rest(5)
+        delivered(ledger)
         assert stage.pending() == 1
     assert stage.on_shards("account", "balance") == [(Decimal(98),)]
     assert stage.drain().applied == 1
@@ -196,7 +204,7 @@ def test_the_fence_holds_and_is_lifted(stage: Scene) -> None:
     fence.lift(stage.config)
     post(ledger, 1)
     fence.fence(stage.config)
-    ledger._courier.rest(5)
+    delivered(ledger)
     stage.drain()
     assert fence.switch(stage.config, "reversed").epoch.primary == "target"
     ledger._refresh()
@@ -216,18 +224,19 @@ def test_a_writer_without_the_library_breaks_the_proof(stage: Scene, monkeypatch
 
 
 def test_differences_are_held_found_priced_and_repaired(stage: Scene) -> None:
-    ledger = stage.open()
+    ledger = stage.open(deadline_s=2)
     stage.phase("shadow")
     for id in range(1, 5):
         post(ledger, id, first=True)
-    ledger._courier.rest(10)
+    delivered(ledger)
+    stage.drain()
     run(stage.target, f"UPDATE {stage.db}.account SET balance = 1 WHERE id = 1",
         f"DELETE FROM {stage.db}.account WHERE id = 2",
         f"UPDATE {stage.db}.account SET owner = 'rogue' WHERE id = 3")  # fmt: skip
     for id in (1, 2, 4):
         post(ledger, id, "5")
     post(ledger, 1, "2")
-    ledger._courier.rest(10)
+    delivered(ledger)
     report = stage.drain()
     assert sorted(r.split(":")[0] for r in report.held.values()) == [
         "different", "different", "missing",
@@ -283,7 +292,7 @@ def test_canal_json_of_ticdc(stage: Scene, tmp_path: Path) -> None:
     (tmp_path / "sink" / "metadata").write_text('{"checkpoint-ts":46}')
     for expected in (4, 0):
         sink = Sink(stage.config, stage.router, tmp_path / "sink", after=10)
-        report = Pump(stage.config, stage.router, [sink]).run(until_empty=True, seconds=20)
+        report = Pump(stage.config, stage.router, [sink]).run(until_empty=True, seconds=PATIENCE_S)
         assert report.ok
         assert report.applied == 4
         assert stage.on_shards("account", "id, owner") == [(1, "é"), (2, "é")], expected
@@ -310,7 +319,7 @@ def test_the_commands(stage: Scene, tmp_path: Path) -> None:
     assert command("double-write", "phase", "shadow", "--in-step")["phase"] == "shadow"
     ledger = stage.open()
     post(ledger, 1, first=True)
-    ledger._courier.rest(10)
+    delivered(ledger)
     assert command("double-write", "drain", "--until-empty")["ok"] is True
     assert command("double-write", "status")["backlog"] == []
     assert command("double-write", "phase")["forward"] == "outbox"

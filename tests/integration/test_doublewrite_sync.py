@@ -15,8 +15,10 @@ from migrate.copy.copier import copy
 from migrate.doublewrite import DoubleWrite, fence
 from migrate.doublewrite.phases import Wish, change
 from migrate.sandbox import Sandbox
-from tests.integration.doublewrite_scene import Scene, scene
+from tests.integration.doublewrite_scene import Scene, delivered, scene
 from tests.integration.shards import run
+
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def command(stage: Scene) -> list[str]:
 
 
 def catch_up(stage: Scene) -> None:
-    done = subprocess.run([*command(stage), "--until-caught-up"], check=False, capture_output=True, timeout=60)
+    done = subprocess.run([*command(stage), "--until-caught-up"], check=False, capture_output=True, timeout=200)
     assert done.returncode == 0, done.stderr.decode()
 
 
@@ -52,7 +54,7 @@ def syncing(stage: Scene) -> Iterator[None]:
             assert process.poll() is None, (stage.folder / "sync.log").read_text()
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(100)
 
 
 def pay(ledger: DoubleWrite, amount: int) -> None:
@@ -86,13 +88,13 @@ def test_the_handover_from_sync_and_back(stage: Scene) -> None:
     ledger = stage.open()
     with syncing(stage):
         pay(ledger, 1)
-        phase = change(stage.config, Wish("shadow"))
+        phase = change(stage.config, Wish("shadow"), within_s=100)
         assert phase.forward == "outbox"
         pay(ledger, 10)
-        ledger._courier.rest(10)
+        delivered(ledger)
         stage.drain()
         assert stage.same()
-        phase = change(stage.config, Wish("off"))
+        phase = change(stage.config, Wish("off"), within_s=100)
         assert phase.forward == "sync"
         pay(ledger, 100)
         assert stage.pending() == 0

@@ -27,6 +27,9 @@ _TABLES = (
 )
 
 
+BY_DOUBLE_WRITE = 0  # in place of a run: a repair of `migrate double-write repair`, which undoes it itself
+
+
 class Row(Protocol):
     """A change as the journal keeps it."""
 

@@ -14,12 +14,12 @@ from typing import Any
 
 from migrate.config import Config, Endpoint
 from migrate.db import connect
-from migrate.errors import MigrateError, NoGo, ServerError
+from migrate.errors import ConfigError, MigrateError, NoGo, ServerError
 from migrate.model import ShardTable
 from verify.changes import Action, Change, Direction, Order, Repair
 from verify.evidence import Record, loaded, mismatches_of, store
 from verify.images import Image, Place, differing
-from verify.journal import Journal
+from verify.journal import BY_DOUBLE_WRITE, Journal
 from verify.readers import Readers
 from verify.tables import Pair, load
 
@@ -66,6 +66,8 @@ def undo(config: Config, number: int, order: Order) -> Repair:
         pairs = {pair.name: pair for pair in load(readers)}
         places = _Places(config, stack)
         run, direction, rows = Journal.rows(config, number)
+        if run == BY_DOUBLE_WRITE:
+            raise ConfigError(f"repair {number} is of the double write: `migrate double-write repair --undo {number}`")
         journal = Journal.begin(config, run, direction, order.why, number) if order.execute else None
         changes = []
         for start in range(0, len(rows), _BATCH):

@@ -257,7 +257,7 @@ def _keys(sides: Sides) -> dict[tuple[str, str], set[RowKey]]:
             [migration],
         ):
             found.setdefault((target, shard), set()).add(tuple(json.loads(key)))
-    names = [e.name for e in side_servers(sides.config, sides.phase.epoch.primary)]
+    names = [*(e.name for e in side_servers(sides.config, sides.phase.epoch.primary)), "repair"]
     for endpoint in side_servers(sides.config, "target" if sides.forward else "source"):
         for target, shard, key in sides.sessions[endpoint.name].query(
             f"SELECT target, shard, row_key FROM {SCHEMA}.applied WHERE migration = %s AND source IN "

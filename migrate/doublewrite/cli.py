@@ -10,6 +10,7 @@ from prometheus_client import start_http_server
 
 from migrate.command import emit, json_option, with_config
 from migrate.config import Config
+from migrate.doublewrite.epoch import Side
 from migrate.errors import MISMATCH, ConfigError
 
 _workers = click.option("--workers", type=click.IntRange(1, 64), default=4, show_default=True, help="Parallel lanes.")
@@ -145,19 +146,35 @@ def drain(
 @with_config
 @click.option("--execute", is_flag=True, help="Write; without it the rows are only shown, before and after.")
 @click.option("--reason", help="Why, for the journal; needed with --execute.")
+@click.option("--ticket", default="", help="Who allowed it, for the journal.")
+@click.option("--undo", "undone", type=int, metavar="REPAIR", help="Take back that repair.")
 @json_option
-def repair(config: Config, execute: bool, reason: str | None, as_json: bool) -> None:
+def repair(
+    config: Config, execute: bool, reason: str | None, ticket: str, undone: int | None, as_json: bool
+) -> None:  # fmt: skip
     """Writes the primary's row to the secondary where they differ: only if it is still as it was found, and with a
-    journal. Exits 1 if something is left.
+    journal, by which it can be undone. Exits 1 if something is left.
 
     \b
     Example: migrate -c migration.toml double-write repair --execute --reason "ticket 4711"
+             migrate -c migration.toml double-write repair --undo 12 --execute --reason "wrong side"
     """
-    from migrate.doublewrite.repair import repair as run
+    from migrate.doublewrite import repair as mending
+    from verify.journal import BY_DOUBLE_WRITE, Journal
 
     if execute and not reason:
         raise ConfigError("--reason: say why, it is kept in the journal")
-    report = run(config, execute=execute, reason=reason or "")
+
+    def begin(right: Side, undo_of: int | None) -> Journal:
+        return Journal.begin(config, BY_DOUBLE_WRITE, right, (reason or "", ticket), undo_of)
+
+    if undone is None:
+        report = mending.repair(config, begin if execute else None)
+    else:
+        run, right, rows = Journal.rows(config, undone)
+        if run != BY_DOUBLE_WRITE:
+            raise ConfigError(f"repair {undone} is of run {run}: `verify repair --undo {undone}` takes it back")
+        report = mending.undo(config, undone, right, rows, begin if execute else None)
     emit(report.document(), report.text(), as_json)
     if not report.ok:
         sys.exit(MISMATCH)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ from migrate.doublewrite.audit import read_status
 from migrate.doublewrite.canal import Sink
 from migrate.doublewrite.phases import read
 from migrate.doublewrite.pump import Pump
-from migrate.doublewrite.repair import repair
-from migrate.errors import NoGo
+from migrate.doublewrite.repair import repair, undo
+from migrate.errors import ConfigError, NoGo
 from migrate.sandbox import Sandbox
 from tests.integration.doublewrite_scene import PATIENCE_S, Scene, delivered, scene
 from tests.integration.shards import run
+from verify.changes import Order
+from verify.journal import BY_DOUBLE_WRITE, Journal, unverified
+from verify.repair import undo as verify_undo
 
 
 @pytest.fixture
@@ -248,17 +252,33 @@ def test_differences_are_held_found_priced_and_repaired(stage: Scene) -> None:
         ("different", ("1",), Decimal(92)), ("missing", ("2",), Decimal(95)), ("different", ("3",), Decimal(0)),
     }  # fmt: skip
     assert "different: " + stage.db + ".account 1" in status.text()
-    shown = repair(stage.config, execute=False)
+    rogue = stage.on_target("account")
+    shown = repair(stage.config)
     assert (len(shown.done), shown.ok, stage.pending()) == (3, False, 3)
-    mended = repair(stage.config, execute=True, reason="test")
+    begin = partial(Journal.begin, stage.config, BY_DOUBLE_WRITE)
+    mended = repair(stage.config, lambda right, undone: begin(right, ("test", "T-1"), undone))
     assert mended.ok, mended.text()
     assert stage.same()
     assert stage.pending() == 0
     assert read_status(stage.config).ok
-    journal = run(stage.target, "SELECT detail FROM migrate_meta.journal WHERE event = 'double_write_repair' "
-                                f"AND migration = '{stage.config.name}'")  # fmt: skip
-    assert {(d := json.loads(j))["reason"] for (j,) in journal} == {"test"}
-    assert d["finding"]["secondary"] != d["finding"]["primary"]
+    assert mended.number in unverified(stage.config)  # which a cutover looks at
+    rows = run(stage.target, "SELECT action, state, JSON_VALID(before_image), JSON_VALID(after_image) FROM "
+                             f"migrate_meta.repair_row WHERE repair = {mended.number} ORDER BY 1")  # fmt: skip
+    assert rows == [("insert", "done", None, 1), ("update", "done", 1, 1), ("update", "done", 1, 1)]
+    post(ledger, 4, "1")
+    post(ledger, 1, "1")  # no longer as the repair left it
+    stage.drain()
+    way = (stage.config, mended.number, *Journal.rows(stage.config, mended.number)[1:])
+    assert len(undo(*way).done) == 3
+    assert stage.same()
+    undone = undo(*way, lambda right, undone: begin(right, ("test", "T-2"), undone))
+    assert [(m.key["id"], m.why) for m in undone.left] == [("1", "it has changed since it was repaired")]
+    assert {r for r in stage.on_target("account") if r[0] in (2, 3)} == {r for r in rogue if r[0] in (2, 3)}
+    assert {(f.kind, f.key) for f in read_status(stage.config).findings} == {("missing", ("2",)), ("different", ("3",))}
+    with pytest.raises(ConfigError, match="is of the double write"):
+        verify_undo(stage.config, mended.number, Order(execute=True, reason="r", ticket="t"))
+    assert repair(stage.config, lambda right, undone: begin(right, ("test", "T-3"), undone)).ok
+    assert stage.same()
 
 
 def test_canal_json_of_ticdc(stage: Scene, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ from migrate.doublewrite.router import Router
 from migrate.doublewrite.server import Server, meet_servers
 from migrate.doublewrite.sharding import Key
 from migrate.doublewrite.timed import timed
-from migrate.errors import MigrateError, ServerError
+from migrate.errors import ConnectionLost, MigrateError, ServerError
 
 log = logging.getLogger("migrate")
 POLL_S = 1.0
@@ -55,7 +55,7 @@ class DoubleWrite:
 
     def __init__(self, config: Config, *, deadline_s: float = 2.0, **engine_options: Any):
         self.config, self.deadline_s = config, deadline_s
-        self.router = Router.of(config)
+        self.router = _router(config)
         self.servers = {
             endpoint.name: Server(config, self.router, endpoint, self._committed, self._seen)
             for endpoint in (*config.sources, config.target)
@@ -281,6 +281,15 @@ class DoubleWrite:
                 if session is not None:
                     session.close()
                 session = None
+
+
+def _router(config: Config) -> Router:
+    try:
+        return Router.of(config)
+    except ConnectionLost as error:
+        text = (f"{error.message}; where rows live is known from all instances together: the application can't start "
+                f"without this one, and has waited for it for {config.run.patience_s} s (patience_s)")  # fmt: skip
+        raise ConnectionLost(error.number, text, error.where) from None
 
 
 def _address(endpoint: Endpoint, driver: str) -> tuple[URL, dict[str, Any]]:

@@ -21,7 +21,7 @@ import pytest
 from sqlalchemy import text
 
 from migrate.db import connect
-from migrate.doublewrite import DoubleWrite
+from migrate.doublewrite import DoubleWrite, fence
 from migrate.doublewrite.audit import read_status
 from migrate.doublewrite.phases import Wish, _spread, read, reads
 from migrate.errors import NoGo
@@ -112,9 +112,13 @@ class App:
     def ready(self) -> App:
         assert self._process.stdout
         if not self._ready:
-            assert self._process.stdout.readline() == b"ready\n", Path(self._log.name).read_text()
+            assert self._process.stdout.readline() == b"ready\n", self.log()
             self._ready = True
         return self
+
+    def log(self) -> str:
+        """What it said so far."""
+        return Path(self._log.name).read_text()
 
     def kill(self) -> None:
         self._process.kill()
@@ -126,8 +130,8 @@ class App:
             self._process.wait(HUNG_S)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise AssertionError(f"it hung: {Path(self._log.name).read_text()[-2000:]}") from None
-        assert self._process.returncode == 0, Path(self._log.name).read_text()[-2000:]
+            raise AssertionError(f"it hung: {self.log()[-2000:]}") from None
+        assert self._process.returncode == 0, self.log()[-2000:]
 
     def __enter__(self) -> App:
         return self
@@ -222,6 +226,21 @@ def test_an_application_starts_while_the_target_is_away(mortal: Sandbox, tmp_pat
             app.stop()
         stage.scene.drain()
         assert stage.judge() >= 6
+
+
+def test_an_application_waits_for_a_primary_that_is_away(mortal: Sandbox, tmp_path: Path) -> None:
+    with staged(mortal, tmp_path) as stage:
+        fence.fence(stage.scene.config)
+        fence.switch(stage.scene.config, "reversed")
+        stage.proxy.refuse()
+        with stage.app() as app:
+            until(lambda: "waiting: target" in app.log(), "it says what it waits for")
+            stage.proxy.accept()
+            app.ready()
+            stage.more_legs()
+            app.stop()
+        assert stage.scene.reverse().ok
+        stage.judge()
 
 
 def test_the_shards_answer_for_a_target_that_is_away(mortal: Sandbox, tmp_path: Path) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
-from migrate.config import Endpoint
+from migrate.config import Endpoint, Run
 from migrate.db import Session
-from migrate.doublewrite import Fenced, Refused, fence
+from migrate.doublewrite import DoubleWrite, Fenced, Refused, fence
 from migrate.doublewrite.phases import Wish, _spread
+from migrate.errors import ConnectionLost
 from migrate.sandbox import Sandbox
+from tests.binlog_lab import free_port
 from tests.integration.doublewrite_scene import PATIENCE_S, Scene, scene, until
 from tests.integration.shards import run
 
@@ -104,3 +107,11 @@ def test_a_locking_read_is_fenced_like_a_change(stage: Scene) -> None:
         session.execute(text("SELECT balance FROM account WHERE id = 1 LOCK IN SHARE MODE"))
     fence.lift(stage.config)
     ledger.close()
+
+
+def test_an_application_says_which_instance_it_needs(stage: Scene) -> None:
+    """And doesn't wait for it for ever."""
+    away = replace(stage.config.sources[1], port=free_port())
+    config = replace(stage.config, sources=(stage.config.sources[0], away), run=Run(patience_s=0))
+    with pytest.raises(ConnectionLost, match=rf"m2 .*{away.port}.* the application can't start without this one"):
+        DoubleWrite(config)

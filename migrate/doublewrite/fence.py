@@ -30,6 +30,7 @@ from migrate.state import State
 T = TypeVar("T")
 log = logging.getLogger("migrate")
 _AT_ONCE = 16  # slots of the target that are locked by one statement
+_SPREAD_S = 10
 _LOCK_WAIT = 1205
 _PAUSE_S = 0.05  # between two tries
 
@@ -182,10 +183,14 @@ def _finish(config: Config, state: State, pending: dict[str, Any]) -> Phase:
 
 def spread(config: Config, epoch: Epoch, inside: Callable[[Session, Endpoint], None] | None = None) -> None:
     """Puts an epoch with the same primary on every server. `inside` is called on each instance while no writing
-    transaction of the library is open there."""
+    transaction of the library is open there. NoGo if one stays open for ten seconds; again, it reaches all servers."""
     sources = replace(epoch, writable=epoch.primary == "source")
-    on_servers(config.sources, lambda e: _put(config, e, sources, 10, inside))
-    _put(config, config.target, replace(epoch, writable=epoch.primary == "target"), 10)
+    try:
+        on_servers(config.sources, lambda e: _put(config, e, sources, _SPREAD_S, inside))
+        _put(config, config.target, replace(epoch, writable=epoch.primary == "target"), _SPREAD_S)
+    except TryAgain as error:
+        raise NoGo(f"{epoch} hasn't reached every server: a transaction stayed open for {_SPREAD_S} s: {error}; run "
+                   "the same command again") from None  # fmt: skip
 
 
 def on_servers(servers: Sequence[Endpoint], work: Callable[[Endpoint], T]) -> list[T]:

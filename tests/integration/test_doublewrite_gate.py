@@ -14,7 +14,7 @@ from migrate.config import Endpoint, Run
 from migrate.db import Session
 from migrate.doublewrite import DoubleWrite, Fenced, Refused, fence
 from migrate.doublewrite.phases import Wish, _spread
-from migrate.errors import ConnectionLost
+from migrate.errors import ConnectionLost, NoGo
 from migrate.sandbox import Sandbox
 from tests.binlog_lab import free_port
 from tests.integration.doublewrite_scene import PATIENCE_S, Scene, scene, until
@@ -106,6 +106,21 @@ def test_a_locking_read_is_fenced_like_a_change(stage: Scene) -> None:
     with pytest.raises(Refused, match="writes and locks nothing"), ledger.reading(1) as session:
         session.execute(text("SELECT balance FROM account WHERE id = 1 LOCK IN SHARE MODE"))
     fence.lift(stage.config)
+    ledger.close()
+
+
+def test_a_transaction_that_stays_open_is_named_and_the_phase_is_changed_later(
+    stage: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fence, "_SPREAD_S", 1)
+    stage.phase("shadow")
+    ledger = stage.open()
+    with ledger.engine(1).connect() as open_:
+        open_.execute(text("INSERT INTO account (id, owner, balance) VALUES (1, 'o', 1)"))
+        with pytest.raises(NoGo, match=r"strict .* a transaction stayed open for 1 s: m2 .*run the same command again"):
+            stage.phase("strict")
+        open_.commit()
+    assert stage.phase("strict").epoch.phase == "strict"
     ledger.close()
 
 

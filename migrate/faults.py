@@ -30,6 +30,7 @@ POINTS = (
     "inside_transaction",
     "after_batch_prepared",
     "before_position_save",
+    "after_departure",
     "after_part_commit",
     "switch_recorded",
     "before_open",

@@ -34,10 +34,10 @@ _TABLES = (
         PRIMARY KEY (migration, instance, schema_name, table_name, number) CLUSTERED)""",
     # What sync has applied: a row a part (applier), changed in the transaction that writes the part's rows. `inside`:
     # row events of the next, large transaction that are in already. `target`: '', or a table that is held, and stayed
-    # behind the others there.
+    # behind the others there. `departed`: tables whose rows that leave in the next batch have left, and its end.
     f"""applied (migration {_NAME}, instance {_NAME}, target VARCHAR(200) COLLATE utf8mb4_bin NOT NULL, part INT NOT
-        NULL, seq BIGINT NOT NULL, position JSON NOT NULL, inside BIGINT NOT NULL, source_time DOUBLE NOT NULL,
-        committed_at TIMESTAMP(6) NOT NULL, PRIMARY KEY (migration, instance, target, part) CLUSTERED)""",
+        NULL, seq BIGINT NOT NULL, position JSON NOT NULL, inside BIGINT NOT NULL, departed JSON, source_time DOUBLE NOT
+        NULL, committed_at TIMESTAMP(6) NOT NULL, PRIMARY KEY (migration, instance, target, part) CLUSTERED)""",
     # Target tables whose changes from one instance wait for the operator, from which position on.
     f"""hold (migration {_NAME}, instance {_NAME}, target VARCHAR(200) COLLATE utf8mb4_bin, position JSON NOT NULL,
         reason LONGTEXT NOT NULL, statement LONGTEXT, held_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),

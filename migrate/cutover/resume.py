@@ -35,8 +35,8 @@ def sync_goes_on_at(config: Config, positions: dict[str, Position], tables: Sequ
                     state.session.execute(
                         "UPDATE migrate_meta.applied a JOIN (SELECT MAX(seq) AS last FROM migrate_meta.applied WHERE "
                         "migration = %s AND instance = %s AND target = '') b SET a.seq = b.last + 1, a.position = %s, "
-                        "a.inside = 0, a.committed_at = NOW(6) WHERE a.migration = %s AND a.instance = %s AND "
-                        "a.target = ''",
+                        "a.inside = 0, a.departed = NULL, a.committed_at = NOW(6) WHERE a.migration = %s AND "
+                        "a.instance = %s AND a.target = ''",
                         (config.name, name, json.dumps(position), config.name, name),
                     )
         return ", ".join(f"{name} from {p['file']}:{p['offset']}" for name, p in positions.items())

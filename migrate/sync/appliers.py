@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from time import monotonic
@@ -18,13 +18,15 @@ from migrate.schema.stored import definition_to_json
 from migrate.sync.apply import Collision, Share, shares, write_share
 from migrate.sync.batch import Batch, Doubt
 from migrate.sync.elsewhere import Elsewhere
-from migrate.sync.marks import PARTS, Marks, json_literal
+from migrate.sync.marks import PARTS, Mark, Marks, json_literal
+from migrate.sync.resolution import read_holds
 from migrate.sync.writer import Writer
 
 log = logging.getLogger("migrate")
 
 # A row that moves between shards of two instances may arrive before it leaves: so long is its departure waited for.
 MOVE_S = 10.0
+_STILL_S = 3 * MOVE_S  # how long another follower may stand still: it reads on itself before it lets its rows leave
 
 
 class ReadOn(Exception):
@@ -43,13 +45,15 @@ class Appliers:
         self._pool = ThreadPoolExecutor(PARTS + 1, thread_name_prefix="applier")
         self._running: Future[None] | None = None
         self._done = [0] * PARTS
+        self._departed: list[Set[str]] = [frozenset()] * PARTS  # tables, in the batch that is under way
         self._doubtful = False
         self.retries = 0
         self.reason = ""
 
-    def resume(self, done: list[int]) -> None:
-        """Where the parts stand: batches that each has in."""
-        self._done = done
+    def resume(self, marks: list[Mark]) -> None:
+        """Where the parts stand: batches that each has in, and what of the next one."""
+        self._done = [m.seq for m in marks]
+        self._departed = [m.departed.targets if m.departed else frozenset() for m in marks]
 
     @property
     def free(self) -> bool:
@@ -97,25 +101,31 @@ class Appliers:
         # No other shard has it any more. So its leaving stands in the binlogs before where they are now.
         goals = self._elsewhere.positions(target)
         own = goals.pop(self._instance)
-        whole = len(set(self._done)) == 1
+        whole = len(set(self._done)) == 1 and not any(self._departed)
         if whole and not reached(batch.position, own) and (batch.grows_until or deadline) > monotonic():
             wait(0.05)
             raise ReadOn(own)
+        if target not in batch.leaving and not batch.fuzzy:  # who waits for us must not wait for what we wait for
+            batch.leaving.update(batch.tables)
+            return True
         for instance, goal in goals.items():
-            if not self._awaited(instance, goal):
+            if not self._awaited(instance, goal, target):
                 return False
         batch.settled.add(target)
         return True
 
-    def _awaited(self, instance: str, goal: Position) -> bool:
-        """Waits until another follower has applied all up to there; False if it doesn't get on. One that waits for its
-        source is waited for: it comes back, or ends us all."""
-        marks, last, since = Marks(self._config.name, instance), -1, monotonic()
+    def _awaited(self, instance: str, goal: Position, target: Target) -> bool:
+        """Waits until another follower has applied all departures up to there; False if it doesn't get on. One that
+        waits for its source is waited for: it comes back, or ends us all."""
+        names = self._config.name, instance
+        marks, last, since = Marks(*names), -1, monotonic()
         with connect(self._config.target, patience_s=self._config.run.patience_s) as session:
-            while monotonic() - since < MOVE_S:
-                now = marks.read(session)
-                if all(not m.inside and reached(m.position, goal) for m in now):
+            while monotonic() - since < _STILL_S:
+                now = marks.of(session, target)
+                if all(m.passed(goal, target) for m in now):
                     return True
+                if any(h.target == str(target) and not h.resolution for h in read_holds(session, *names)):
+                    return False
                 if (seq := sum(m.seq for m in now)) != last or self._lacks_source(session, instance):
                     last, since = seq, monotonic()
                 wait(0.1)
@@ -130,6 +140,8 @@ class Appliers:
             self._settle()
             work = shares(batch, PARTS)
             waiting = [p for p in parts if self._done[p] < goal]
+            leaving = {str(t) for t in batch.leaving}
+            self._together([p for p in waiting if not leaving <= self._departed[p]], work, batch, goal, leaving=leaving)
             if batch.doubts or batch.definitions or batch.replacements:  # in before anything that counts on it
                 self._together(waiting[:1], work, batch, goal, first=True)
                 waiting = waiting[1:]
@@ -141,15 +153,21 @@ class Appliers:
             self._doubtful = True
             raise
 
-    def _together(self, parts: list[int], work: list[Share], batch: Batch, goal: int, *, first: bool = False) -> None:
-        """Prepares all the parts, and commits them when none of them had anything against it."""
+    def _together(
+        self, parts: list[int], work: list[Share], batch: Batch, goal: int, *,
+        first: bool = False, leaving: Set[str] | None = None,
+    ) -> None:  # fmt: skip
+        """Prepares all the parts, and commits them when none of them had anything against it. `leaving`: only what
+        leaves those tables."""
+        if not parts:
+            return
         try:
-            self._each(parts, lambda p: self._prepare(p, work[p], batch, goal, first))
+            self._each(parts, lambda p: self._prepare(p, work[p], batch, goal, first, leaving))
         except BaseException:
             self._each(parts, self._roll_back)
             raise
         fault_point("after_batch_prepared")
-        self._each(parts, lambda p: self._commit(p, goal))
+        self._each(parts, lambda p: self._commit(p, goal, leaving))
 
     def _each(self, parts: list[int], work: Callable[[int], None]) -> None:
         running = [self._pool.submit(work, part) for part in parts]
@@ -157,19 +175,22 @@ class Appliers:
         for error in sorted(errors, key=lambda e: isinstance(e, Doubt)):  # a lost connection before a doubt
             raise error
 
-    def _prepare(self, part: int, share: Share, batch: Batch, goal: int, first: bool) -> None:
+    def _prepare(self, part: int, share: Share, batch: Batch, goal: int, first: bool, leaving: Set[str] | None) -> None:
         writer = self._writers[part]
         if writer is None:
             writer = self._writers[part] = Writer(self._config.target)
         writer.execute("BEGIN OPTIMISTIC")
-        write_share(writer, share, batch, self._elsewhere)
+        departed = self._departed[part]
+        write_share(writer, share, batch, self._elsewhere, departed, leaving)
         if first:
-            self._marks.hold(writer, batch, [d >= goal for d in self._done])
+            self._marks.hold(writer, batch, [d >= goal for d in self._done], self._departed)
             if self._marks.held not in batch.doubts:
                 self._replace(writer, batch)
                 self._define(writer, batch)
         fault_point("before_position_save")
-        if self._marks.held not in batch.doubts:
+        if leaving is not None:
+            self._marks.depart(writer, part, goal, batch, departed | leaving)
+        elif self._marks.held not in batch.doubts:
             self._marks.advance(writer, part, goal, batch)
 
     def _define(self, writer: Writer, batch: Batch) -> None:
@@ -196,14 +217,18 @@ class Appliers:
                 assert self._marks.held is not None
                 raise Doubt(self._marks.held, f"the replacement failed: {error}", original) from None
 
-    def _commit(self, part: int, goal: int) -> None:
+    def _commit(self, part: int, goal: int, leaving: Set[str] | None) -> None:
         writer = self._writers[part]
         assert writer is not None
         try:
             writer.execute("COMMIT")
         except ConnectionLost as error:
             raise OutcomeUnknown(f"{error}; the answer to COMMIT was lost") from None
-        self._done[part] = goal
+        if leaving is not None:
+            self._departed[part] |= leaving
+            fault_point("after_departure")
+            return
+        self._done[part], self._departed[part] = goal, frozenset()
         fault_point("after_part_commit")
 
     def _roll_back(self, part: int) -> None:
@@ -221,7 +246,7 @@ class Appliers:
                 writer.close()
                 self._writers[part] = None
         with Session(self._config.target) as session:
-            self._done = [mark.seq for mark in self._marks.read(session)]
+            self.resume(self._marks.read(session))
         self._doubtful = False
 
     def close(self) -> None:

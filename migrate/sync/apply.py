@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Set
 from itertools import islice
 from typing import Protocol
 from zlib import crc32
@@ -98,11 +98,32 @@ def _hands_on(entry: Entry, given: set[Hashable], fuzzy: bool) -> bool:
     return not values.isdisjoint(given)
 
 
-def write_share(writer: Writer, share: Share, batch: Batch, elsewhere: Elsewhere) -> None:
-    """Writes the share of a batch inside the writer's open transaction. Doubt names the table that can't be applied."""
+def write_share(
+    writer: Writer,
+    share: Share,
+    batch: Batch,
+    elsewhere: Elsewhere,
+    departed: Set[str],
+    leaving: Set[str] | None = None,
+) -> None:
+    """Writes the share of a batch inside the writer's open transaction. Doubt names the table that can't be applied.
+
+    departed: tables whose rows that leave have left already. leaving: tables of which these alone are to be written.
+    """
     for target, entries in share.items():
+        if leaving is not None and str(target) not in leaving:
+            continue
         try:
-            (_write_over if batch.fuzzy else _write_exactly)(writer, target, entries, batch, elsewhere)
+            if batch.fuzzy:
+                _write_over(writer, target, entries, batch, elsewhere)
+                continue
+            changes = _Changes(entries)
+            if str(target) not in departed:
+                _depart(writer, target, changes, batch, elsewhere)
+            else:
+                changes.leave()
+            if leaving is None:
+                _arrive(writer, target, changes, batch, elsewhere)
         except RowRefused as error:
             raise Doubt(target, str(error)) from None
         except (ConnectionLost, TryAgain, AccessDenied):
@@ -117,42 +138,58 @@ def write_share(writer: Writer, share: Share, batch: Batch, elsewhere: Elsewhere
             raise Doubt(target, refused) from None
 
 
-def _write_exactly(writer: Writer, target: Target, entries: list[Entry], batch: Batch, elsewhere: Elsewhere) -> None:
-    gone: Rows = []
-    given: Rows = []
-    fresh: Rows = []
-    changed: Rows = []
-    known: Rows = []
-    came: Rows = []
-    perhaps: Rows = []  # there, left by a shard that had the key before us and gave it up
-    for before, after, was, now in entries:
-        if was is None:
-            came += [(now, after)] if after is not None else []
-            perhaps += [(now, before)] if after is None else []
-            continue
-        known.append((was, before))
-        if after is None:
-            gone.append((was, before))
-        elif was.decoder.columns != now.decoder.columns or (
-            now.uniques and _unique_values(was, before) != _unique_values(now, after)
-        ):
-            given.append((was, before))
-            fresh.append((now, after))
-        elif before != after:
-            changed.append((now, after))
-    _compare(writer, target, known)
-    if batch.careful:
-        gone = _ours(writer, target, gone, elsewhere)
+class _Changes:
+    """What a batch does to a table whose rows must be as the binlog says, by what it means for their places."""
+
+    def __init__(self, entries: list[Entry]) -> None:
+        self.gone: Rows = []
+        self.given: Rows = []  # what they were before they give up a unique value, or their columns change
+        self.fresh: Rows = []  # and what they are then
+        self.changed: Rows = []
+        self.changed_from: Rows = []
+        self.came: Rows = []
+        self.perhaps: Rows = []  # there, left by a shard that had the key before us and gave it up
+        for before, after, was, now in entries:
+            if was is None:
+                self.came += [(now, after)] if after is not None else []
+                self.perhaps += [(now, before)] if after is None else []
+            elif after is None:
+                self.gone.append((was, before))
+            elif was.decoder.columns != now.decoder.columns or (
+                now.uniques and _unique_values(was, before) != _unique_values(now, after)
+            ):
+                self.given.append((was, before))
+                self.fresh.append((now, after))
+            else:
+                self.changed_from.append((was, before))
+                if before != after:
+                    self.changed.append((now, after))
+
+    def leave(self) -> None:
+        """What leaves has left."""
+        self.gone, self.given = [], []
+
+
+def _depart(writer: Writer, target: Target, changes: _Changes, batch: Batch, elsewhere: Elsewhere) -> None:
+    """First what leaves, so that what comes finds its unique values free."""
+    _compare(writer, target, changes.gone + changes.given)
+    gone = _ours(writer, target, changes.gone, elsewhere) if batch.careful else changes.gone
+    if _delete(writer, target, gone + changes.given) != len(gone) + len(changes.given):
+        raise MigrateError(f"{target}: rows that were read in this transaction could not be deleted in it")
+
+
+def _arrive(writer: Writer, target: Target, changes: _Changes, batch: Batch, elsewhere: Elsewhere) -> None:
+    """The rest: what changes in its place, and what comes."""
+    _compare(writer, target, changes.changed_from)
+    came, perhaps = changes.came, changes.perhaps
     if target in batch.settled:
         came = _not_there(writer, target, came)
-        perhaps += came if batch.careful else []
+        perhaps = perhaps + came if batch.careful else perhaps
     _delete(writer, target, _left(writer, target, perhaps, elsewhere))
-    # First what leaves, so that what comes finds its unique values free.
-    if _delete(writer, target, gone + given) != len(gone) + len(given):
-        raise MigrateError(f"{target}: rows that were read in this transaction could not be deleted in it")
-    for rows, replace in (changed, True), (fresh + came, False):
+    for rows, replace in (changes.changed, True), (changes.fresh + came, False):
         if said := _load(writer, target, rows, replace=replace):
             writer.execute("ROLLBACK")  # what stood there before is to be looked at
+            known = changes.gone + changes.given + changes.changed_from
             raise _collision(writer, target, rows, known, said, elsewhere)
 
 

@@ -125,6 +125,8 @@ class Batch:
     doubts: dict[Target, Hold] = field(default_factory=dict)
     # Tables of which each row that no shard has any more has left the target, by all that was to be applied before.
     settled: set[Target] = field(default_factory=set)
+    # Tables whose rows that leave are to leave before the rest of the batch is written: others wait for their places.
+    leaving: set[Target] = field(default_factory=set)
     grows_until: float | None = None  # it was assembled again, longer, and may be until then, by the monotonic clock
     # What a statement made of tables; None: dropped. Such a batch has no rows.
     definitions: dict[tuple[str, str], TableDef | None] = field(default_factory=dict)
@@ -246,6 +248,7 @@ class Batch:
         """Leaves the changes of a table out, and what was doubtful about them."""
         self.tables.pop(target, None)
         self.doubts.pop(target, None)
+        self.leaving.discard(target)
         self.doubled = {k: v for k, v in self.doubled.items() if k[0] != target}
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from migrate.db import Session
 from migrate.errors import MigrateError
 from migrate.model import Target, literal
-from migrate.position import Position
+from migrate.position import Position, reached
 from migrate.sync.batch import Batch
 from migrate.sync.writer import Writer
 
@@ -18,13 +18,32 @@ PARTS = 2
 
 
 @dataclass(frozen=True)
+class Departed:
+    """Tables (by name) whose rows that leave in a batch have left, ahead of the rest of it; and where it ends."""
+
+    position: Position
+    inside: int
+    targets: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Mark:
-    """A part's place: `seq` batches, up to `position`, and `inside` row events of the transaction after it."""
+    """A part's place: `seq` batches, up to `position`, and `inside` row events of the transaction after it.
+    `departed`: what is in of the next batch."""
 
     seq: int
     position: Position
     inside: int
     source_time: float
+    departed: Departed | None = None
+
+    def passed(self, goal: Position, target: Target) -> bool:
+        """Whether every row of the target that left up to there has left by this part."""
+        if reached(self.position, goal) and not self.inside:
+            return True
+        return (
+            self.departed is not None and str(target) in self.departed.targets and reached(self.departed.position, goal)
+        )
 
 
 class Marks:
@@ -46,20 +65,22 @@ class Marks:
 
     def read(self, session: Session) -> list[Mark]:
         """The marks, by part. MigrateError if they are gone."""
-        rows = session.query(
-            f"SELECT seq, position, inside, source_time FROM migrate_meta.applied WHERE {self._own} ORDER BY part"
-        )
-        if len(rows) != PARTS:
+        found = _read(session, self._own)
+        if len(found) != PARTS:
             raise MigrateError(
-                f"migrate_meta.applied has {len(rows)} rows for {self}, expected {PARTS}: restore them, or copy anew"
+                f"migrate_meta.applied has {len(found)} rows for {self}, expected {PARTS}: restore them, or copy anew"
             )
-        return [Mark(seq, json.loads(position), inside, float(at)) for seq, position, inside, at in rows]
+        return found
+
+    def of(self, session: Session, target: Target) -> list[Mark]:
+        """How far the changes of one table are applied: where it is held, or where its instance is."""
+        return _read(session, self._where + literal(str(target))) or self.read(session)
 
     def advance(self, writer: Writer, part: int, seq: int, batch: Batch) -> None:
         """Inside the part's transaction: it is at the batch's end. MigrateError if somebody else moved it."""
         changed = writer.execute(
             f"UPDATE migrate_meta.applied SET seq = {seq}, position = {json_literal(json.dumps(batch.position))}, "
-            f"inside = {batch.inside}, source_time = {batch.source_time!r}, committed_at = NOW(6) "
+            f"inside = {batch.inside}, departed = NULL, source_time = {batch.source_time!r}, committed_at = NOW(6) "
             f"WHERE {self._own} AND part = {part} AND seq = {seq - 1}"
         )
         if changed != 1:
@@ -68,9 +89,19 @@ class Marks:
                 "one"
             )
 
-    def hold(self, writer: Writer, batch: Batch, done: Sequence[bool]) -> None:
+    def depart(self, writer: Writer, part: int, seq: int, batch: Batch, targets: Set[str]) -> None:
+        """Inside a transaction that has the departures of those tables in the batch: they are in."""
+        changed = writer.execute(
+            f"UPDATE migrate_meta.applied SET departed = {_departed(batch, targets)}, committed_at = NOW(6) "
+            f"WHERE {self._own} AND part = {part} AND seq = {seq - 1}"
+        )
+        if changed != 1:
+            raise MigrateError(f"the position of {self} was moved by another process: stopped")
+
+    def hold(self, writer: Writer, batch: Batch, done: Sequence[bool], departed: Sequence[Set[str]]) -> None:
         """Inside a transaction that comes before those of other parts: tables in doubt wait, each part of them where
-        it is: behind the batch if it has it in (`done`), else before it. One that was held stays where it is."""
+        it is: behind the batch if it has it in (`done`), else before it, with what has `departed` of it. One that was
+        held stays where it is."""
         for target, doubt in batch.doubts.items():
             statement = "NULL" if doubt.statement is None else literal(doubt.statement)
             if target == self.held:
@@ -86,12 +117,14 @@ class Marks:
                 "ON DUPLICATE KEY UPDATE reason = reason"
             )
             places = [(batch.position, batch.inside) if d else (batch.start, batch.start_inside) for d in done]
+            left = [_departed(batch, {str(target)} & departed[part]) for part in range(len(done))]
             rows = [
-                f"({names}, {part}, {int(done[part])}, {json_literal(json.dumps(position))}, {inside}, 0, NOW(6))"
+                f"({names}, {part}, {int(done[part])}, {json_literal(json.dumps(position))}, {inside}, {left[part]}, "
+                "0, NOW(6))"
                 for part, (position, inside) in enumerate(places)
             ]
             writer.execute(
-                "INSERT INTO migrate_meta.applied (migration, instance, target, part, seq, position, inside, "
+                "INSERT INTO migrate_meta.applied (migration, instance, target, part, seq, position, inside, departed, "
                 f"source_time, committed_at) VALUES {', '.join(rows)} ON DUPLICATE KEY UPDATE seq = seq"
             )
 
@@ -102,6 +135,28 @@ class Marks:
 
     def __str__(self) -> str:
         return ".".join(self._names) + (f", {self.held}" if self.held else "")
+
+
+def _read(session: Session, where: str) -> list[Mark]:
+    return [
+        Mark(seq, json.loads(position), inside, float(at), departed and _parsed(departed))
+        for seq, position, inside, at, departed in session.query(
+            f"SELECT seq, position, inside, source_time, departed FROM migrate_meta.applied WHERE {where} ORDER BY part"
+        )
+    ]
+
+
+def _parsed(text: str) -> Departed:
+    found = json.loads(text)
+    return Departed(found["position"], found["inside"], frozenset(found["targets"]))
+
+
+def _departed(batch: Batch, targets: Set[str]) -> str:
+    """The literal that says so of tables in a batch."""
+    if not targets:
+        return "NULL"
+    found = {"position": batch.position, "inside": batch.inside, "targets": sorted(targets)}
+    return json_literal(json.dumps(found))
 
 
 def json_literal(text: str) -> str:

@@ -78,11 +78,13 @@ class Passage:
             with connect(self._config.target, patience_s=self._config.run.patience_s) as session:
                 marks = self._marks.read(session)
                 self._consistent = State(self._config.name, session).consistent()[self._instance]
-            self._appliers.resume([m.seq for m in marks])
+            self._appliers.resume(marks)
             behind, ahead = min(marks, key=lambda m: m.seq), max(marks, key=lambda m: m.seq)
-            # Parts that were lost between the commits of the others: their batch is assembled again, exactly.
-            self._redo = ahead if ahead.seq > behind.seq else None
-            self._redo_parts = [p for p, m in enumerate(marks) if m.seq < ahead.seq]
+            # Parts that were lost between the commits of the others, or after what leaves: their batch is assembled
+            # again, exactly.
+            left = next((m.departed for m in marks if m.departed), None)
+            self._redo = ahead if ahead.seq > behind.seq else left
+            self._redo_parts = [p for p, m in enumerate(marks) if m.seq == behind.seq]
             self._inside = behind.inside
             self._goal.check_start(ahead)
             self._progress.position, self._progress.source_time = behind.position, behind.source_time

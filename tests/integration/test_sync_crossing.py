@@ -1,0 +1,116 @@
+"""Rows and unique values that cross between two instances in both directions, while both of them are behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from migrate.sandbox import Sandbox
+from tests.faults.client import Client
+from tests.integration.syncing import Lab, Table, config_file, lab
+
+UNIQUE = "id BIGINT PRIMARY KEY, u VARCHAR(20) NULL UNIQUE, v INT"
+ROWS = [",".join(f"({n}, 'u{n}', {n})" for n in some) for some in (range(1, 20, 2), range(2, 21, 2))]
+KILLED = -9
+
+
+@pytest.fixture(params=["5.6", "9.7"])
+def scene(request: pytest.FixtureRequest, servers: Sandbox) -> Iterator[Lab]:
+    """Two tables over two instances, copied and followed for a while; nobody follows now."""
+    sources, target = servers.sources, servers.target
+    if request.param == "9.7":
+        sandbox = request.getfixturevalue("sandbox97")
+        sources, target = [sandbox.sources[0], servers.sources[0]], sandbox.target
+    tables = {"far": Table(UNIQUE, (0, 1), ROWS), "near": Table(UNIQUE, (0, 1), ROWS)}
+    with lab(sources, target, tables) as found:
+        found.copied().start()
+        found.on("far_0", "UPDATE {t} SET v = v + 100")
+        found.on("far_1", "UPDATE {t} SET v = v + 100")
+        found.same("far")
+        found.stop()
+        yield found
+
+
+def move(scene: Lab, id: int, source: str, to: str, *, early: bool = False) -> None:
+    """A row moves, with another value; `early`: it arrives before it leaves."""
+    steps = [(source, f"DELETE FROM {{t}} WHERE id = {id}"), (to, f"INSERT INTO {{t}} VALUES ({id}, 'u{id}', -{id})")]
+    for shard, sql in reversed(steps) if early else steps:
+        scene.on(shard, sql)
+
+
+def cross(scene: Lab, table: str, *, early: bool = False) -> None:
+    """Each instance has rows in its binlog that come before their leaving from the other is applied."""
+    here, there = f"{table}_0", f"{table}_1"
+    for n in (1, 3, 5):
+        move(scene, n, here, there, early=early)
+        move(scene, n + 1, there, here, early=early)
+        scene.on(there, f"UPDATE {{t}} SET v = v * 2 WHERE id = {n}")
+    # unique values cross, too: of rows that stay, and of one that goes
+    for one, other in ((7, 8), (9, 10)):
+        scene.on(here, f"UPDATE {{t}} SET u = NULL WHERE id = {one}")
+        scene.on(there, f"UPDATE {{t}} SET u = 'u{one}', v = 0 WHERE id = {other}")
+        scene.on(here, f"UPDATE {{t}} SET u = 'u{other}', v = 0 WHERE id = {one}")
+    scene.on(here, "DELETE FROM {t} WHERE id = 11")
+    scene.on(there, "UPDATE {t} SET u = 'u11' WHERE id = 12")
+    scene.on(here, "INSERT INTO {t} VALUES (21, 'u12', 21)")
+    scene.on(here, "UPDATE {t} SET v = v + 1 WHERE id = 13")
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["leaving first", "arriving first"])
+def test_rows_that_cross(scene: Lab, early: bool) -> None:
+    cross(scene, "far", early=early)
+    scene.start().same("far", "near")
+    assert not any(scene.at_target("SELECT COUNT(departed) FROM migrate_meta.applied")[0])
+
+
+def test_a_table_that_drifted_is_held_and_the_crossing_one_goes_on(scene: Lab) -> None:
+    """In one batch: what left of the one is in, and what is in doubt of the other isn't."""
+    scene.at_target("UPDATE near SET v = -1 WHERE id = 4")
+    cross(scene, "near")
+    cross(scene, "far")
+    scene.start()
+    scene.until_held("near", "drift", "key 4 ", instance="m2")
+    scene.settle(90)
+    scene.same("far")
+    scene.at_target("UPDATE near SET v = 4 WHERE id = 4")
+    scene.resolve("near", "go-on")
+    scene.until(lambda: not scene.held("near"), "near to be released", 90)
+    scene.same("far", "near")
+
+
+def test_a_row_of_nobody_in_the_way_is_found_all_the_same(scene: Lab) -> None:
+    scene.at_target("INSERT INTO far VALUES (77, 'u77', 1)")
+    cross(scene, "far")
+    scene.on("far_0", "INSERT INTO {t} VALUES (77, 'u78', 2)")
+    scene.start().until_held("far", "drift", "key 77", "on no other shard", instance="m1")
+    scene.at_target("DELETE FROM far WHERE id = 77")
+    scene.resolve("far", "go-on")
+    scene.until(lambda: not scene.held("far"), "far to be released", 90)
+    scene.same("far", "near")
+
+
+def test_killed_while_rows_cross(scene: Lab, tmp_path: Path) -> None:
+    """After each commit of what leaves, and around each of the rest: nothing is lost, and nothing is done twice."""
+    config = str(config_file(scene, tmp_path))
+
+    def sync(fault: str) -> Client:
+        return Client("-c", config, "sync", "--until-caught-up", environment={"MIGRATE_FAULT": fault}).ended()
+
+    for round_, point in enumerate(("after_departure", "after_departure", "after_part_commit")):
+        cross(scene, "far", early=round_ == 2)
+        assert sync(f"{point}:killall").code == KILLED
+        for passage in (2, 1):  # if there is so much left to be done
+            client = sync(f"{point}:killall:{passage}")
+            assert client.code in (KILLED, 0), client.err
+        sync("none:kill").ok()
+        scene.same("far", "near")
+        for n in (1, 3, 5):  # and back again
+            move(scene, n, "far_1", "far_0")
+            move(scene, n + 1, "far_0", "far_1")
+        scene.on("far_0", "DELETE FROM {t} WHERE id = 21", "UPDATE {t} SET u = NULL WHERE id IN (7, 9)",
+                 "INSERT INTO {t} VALUES (11, NULL, 1)")  # fmt: skip
+        scene.on("far_1", "UPDATE {t} SET u = CONCAT('u', id) WHERE id IN (8, 10, 12) ORDER BY id DESC")
+        scene.on("far_0", "UPDATE {t} SET u = CONCAT('u', id) WHERE id IN (7, 9, 11)")
+        sync("none:kill").ok()

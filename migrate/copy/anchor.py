@@ -7,10 +7,11 @@ from time import monotonic
 
 from migrate.config import Config, Endpoint
 from migrate.db import Session, wait
-from migrate.errors import MigrateError
+from migrate.errors import MigrateError, NoGo
 from migrate.model import MergedTable
 from migrate.position import Position, capture, owned_gtids
 from migrate.source import fingerprint, on_every_instance, read_routing
+from migrate.xa import in_sql, prepared
 
 log = logging.getLogger("migrate")
 
@@ -36,8 +37,14 @@ def anchor(config: Config, tables: tuple[MergedTable, ...]) -> tuple[tuple[Merge
 
 def _settled_position(session: Session, endpoint: Endpoint) -> Position:
     """A position whose transactions are all in the tables. A transaction stands in the binlog before it is committed:
-    read between the two, its rows would be in the binlog too early and in the tables too late."""
+    read between the two, its rows would be in the binlog too early and in the tables too late. So does an XA
+    transaction from when it is prepared. The end of each is waited for, and the position names it: sync meets it there,
+    and all of it was read."""
+    open_xa = prepared(session) or set()
     position = capture(session, endpoint.name)
+    if open_xa := open_xa | (prepared(session) or set()):
+        _await_end(session, endpoint.name, open_xa)
+        position["prepared"] = " ".join(sorted(open_xa))
     if ("gtid_mode", "ON") not in session.query("SHOW GLOBAL VARIABLES LIKE 'gtid_mode'"):
         wait(_SETTLE_S)
         return position
@@ -53,6 +60,20 @@ def _settled_position(session: Session, endpoint: Endpoint) -> Position:
         committing &= _committing(session)
         pause = min(2 * pause, 1)
     return position
+
+
+def _await_end(session: Session, name: str, xids: set[str]) -> None:
+    begun = monotonic()
+    log.warning("%s: waiting: %d XA transactions are prepared and not ended", name, len(xids))
+    while xids := xids & (prepared(session) or set()):
+        if monotonic() - begun > _LONGEST_S:
+            xid = in_sql(min(xids))
+            raise NoGo(
+                f"{name}: {len(xids)} XA transactions were prepared before the copy and haven't ended after "
+                f"{_LONGEST_S:.0f} s, {xid} for one: what they changed would be in neither the copy nor sync. End them "
+                f"(XA RECOVER shows them; XA COMMIT {xid} or XA ROLLBACK {xid}), then run the same command again"
+            )
+        wait(0.1)
 
 
 def _committing(session: Session) -> set[str]:

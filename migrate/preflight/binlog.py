@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
+from migrate.db import wait
 from migrate.errors import ServerError
 from migrate.model import MergedTable
 from migrate.preflight.report import Check, failed, ok, warning
 from migrate.preflight.server import Server
+from migrate.xa import in_sql, prepared
 
 _RETENTION_S = 3 * 86400
 _SYNTAX = 1064
+_PASSING_S = 2.0  # an XA transaction that is prepared for longer may have been forgotten
 
 
 def server_ids(servers: Sequence[Server]) -> Iterator[Check]:
@@ -95,6 +98,26 @@ def gtids(servers: Sequence[Server]) -> Iterator[Check]:
                           "don't fail the source over while migrating, or set gtid_mode = ON")  # fmt: skip
         else:
             yield ok("gtid_mode", name, mode)
+
+
+def xa_transactions(server: Server) -> Iterator[Check]:
+    """XA transactions that stay prepared: copy would wait for their end, and sync refuses those on routed tables."""
+    now = prepared(server.session)
+    if now is None:
+        yield warning("xa_transactions", server.name, "can't be looked for: XA RECOVER is refused to the account",
+                      "GRANT XA_RECOVER_ADMIN ON *.* to it")  # fmt: skip
+        return
+    if now:
+        wait(_PASSING_S)
+        stay = now & (prepared(server.session) or set())
+        tell = failed if stay else warning
+        xid = in_sql(min(stay or now))
+        what = f"{len(stay)} stay prepared" if stay else f"{len(now)} were prepared a moment ago"
+        yield tell("xa_transactions", server.name, f"{what}, {xid} for one: sync doesn't follow XA transactions that "
+                   "change routed tables", f"end them (XA RECOVER; XA COMMIT {xid} or XA ROLLBACK {xid}), and let the "
+                   "application use plain ones on routed tables until the cutover")  # fmt: skip
+    else:
+        yield ok("xa_transactions", server.name, "none is prepared")
 
 
 def cascades(server: Server, tables: Sequence[MergedTable]) -> Iterator[Check]:

@@ -104,6 +104,7 @@ def _of_servers(sources: Sequence[Server], targets: Sequence[Server]) -> Iterato
         yield from _made("log_bin", server.name, binlog.log_bin(server))
         yield from _made("binlog_format", server.name, binlog.row_format(server))
         yield from _made("binlog_retention", server.name, binlog.retention(server))
+        yield from _made("xa_transactions", server.name, binlog.xa_transactions(server))
     yield from binlog.server_ids(sources)
     yield from binlog.gtids(sources)
     for server in targets:

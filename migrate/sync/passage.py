@@ -25,7 +25,8 @@ from migrate.sync.monitor import Halt, Monitor, Progress
 from migrate.sync.resolution import Held
 from migrate.sync.router import ECHO, Router
 from migrate.sync.statements import Statements
-from migrate.sync.stream import BEGIN, COMMIT, DELETE, HEARTBEAT, IDLE, INSERT, ROWS, STATEMENT, Stream
+from migrate.sync.stream import BEGIN, COMMIT, DELETE, HEARTBEAT, IDLE, INSERT, ROWS, STATEMENT, UNDONE, Stream
+from migrate.sync.undone import ReadAgain, Undone
 
 log = logging.getLogger("migrate")
 
@@ -53,6 +54,7 @@ class Passage:
         self._least: Position | None = None  # up to where the next batch must go, and until when it may be made longer
         self._grows_until: float | None = None
         self._calm = Calm(config, instance)
+        self._undone = Undone()
 
     def run(self) -> str:
         """Applies until something else is to be done; gives what: end, stop, pause, resolve or held.
@@ -67,6 +69,8 @@ class Passage:
                     return "later"  # when the others are there
                 self._least = longer.position
                 self._grows_until = self._grows_until or monotonic() + MOVE_S
+            except ReadAgain:
+                continue
 
     def _run(self) -> str:
         self._appliers = Appliers(self._config, self._instance, self._marks, Elsewhere(self._config, self._router))
@@ -141,6 +145,8 @@ class Passage:
                 self._within()
             elif kind == BEGIN:
                 within, skip = True, False
+                if self._undone.known:
+                    self._undone.begin(self._stream.position())
                 fault_point("inside_transaction")
             elif kind == COMMIT:
                 within = False
@@ -150,6 +156,9 @@ class Passage:
                 batch.source_time = item[4]
                 if reason := self._boundary():
                     return reason
+            elif kind == UNDONE:
+                if not skip:
+                    self._undo(item[1], item[2])
             elif kind == STATEMENT:
                 if not skip and self._ordinal >= self._inside and self._redo is None:
                     self._statement(item)
@@ -170,6 +179,8 @@ class Passage:
                 if layout is None:
                     return
                 table_map.decoder = layout
+            if self._undone.here and self._undone.has(self._ordinal, layout, overwriting=self._overwrite):
+                return
             if batch.doubts and layout.target in batch.doubts:
                 return
             if used_before is not None or used_after is not None:
@@ -186,6 +197,17 @@ class Passage:
         except RowRefused as refused:  # only a layout refuses rows
             assert layout is not None
             self._doubt(layout.target, str(refused))
+
+    def _undo(self, first: int, last: int) -> None:
+        """Rows of this transaction were rolled back. NoGo if some of them are applied."""
+        at = self._stream.position()
+        if max(self._inside, self._batch.start_inside if self._batch.start == at else 0) > first:
+            raise self._stream.refusal(
+                "a transaction of more rows than a batch takes is rolled back, and stands in the binlog all the same "
+                "(a temporary table, or one without transactions, took part)",
+                "some of its rows are on the target already; copy again from behind it",
+            )
+        self._undone.take(at, first, last)
 
     def _within(self) -> None:
         """In a transaction that is too large for a batch: what of it has come is applied."""

@@ -20,8 +20,9 @@ from migrate.sync.query import query, query_sql, xid_of
 from migrate.sync.start import check_created, refused, request
 from migrate.sync.tablemap import TableMap, table_map_names
 from migrate.sync.wire import Wire
+from migrate.xa import in_sql
 
-BEGIN, ROWS, STATEMENT, COMMIT, IDLE, HEARTBEAT = range(1, 7)
+BEGIN, ROWS, STATEMENT, COMMIT, IDLE, HEARTBEAT, UNDONE = range(1, 8)
 INSERT, UPDATE, DELETE = range(1, 4)
 Item = tuple[Any, ...]
 
@@ -58,6 +59,8 @@ class Stream:
       the columns are bitmaps, or None if all are there (or there is no such image)
     - (STATEMENT, schema, sql, flags): DDL, or DML that was logged as a statement; `flags` of the event, and times
       65536 the error with which it ended on the source
+    - (UNDONE, first, last): of the transaction's ROWS, counted from 0, those from `first` up to but not `last` were
+      rolled back, and stand in the binlog all the same (a temporary table took part, or one without transactions)
     - (COMMIT, gtid or None, file, offset behind it, when): it ends. DDL is a transaction of its own
     - (IDLE,): nothing is there to read now
     - (HEARTBEAT, file, offset): the server is alive, and stands there
@@ -78,7 +81,8 @@ class Stream:
         self._start, self._wanted = start, wanted
         self._maps: dict[int, TableMap | None] = {}
         self._cache: dict[bytes, tuple[int, TableMap | None]] = {}
-        self._state, self._touched = _CLOSED, False
+        self._state, self._touched = _CLOSED, 0
+        self._savepoints: dict[bytes, int] = {}
         self._gtid: str | None = None
         self._origin, self._number = "", 0
         self._when: float | None = None
@@ -150,7 +154,7 @@ class Stream:
         """The item of a rows event whose column count stands at `at`."""
         if self._state != _OPEN:
             raise EventError(f"rows of {table.schema}.{table.table} outside a transaction")
-        self._touched = True
+        self._touched += 1
         count, at = e.lenenc(data, at)
         if count != len(table.types):
             raise EventError(f"{count} columns, but {table.schema}.{table.table} has {len(table.types)}")
@@ -189,8 +193,10 @@ class Stream:
         """A transaction is announced by its GTID, or opened by its BEGIN."""
         if self._state != _CLOSED:
             raise EventError("a transaction begins inside another")
-        self._state, self._touched = _ANNOUNCED, False
+        self._state, self._touched = _ANNOUNCED, 0
         self._gtid, self._origin, self._number, self._when = gtid, origin, number, committed
+        if self._savepoints:
+            self._savepoints.clear()
         return BEGIN, gtid, float(when) if committed is None else committed
 
     def _commit(self, when: int, end: int) -> Item:
@@ -237,14 +243,14 @@ class Stream:
             self._place.file = data[start + 8 : stop].decode()
         elif kind == e.INCIDENT:
             text = data[start + 3 : stop].decode(errors="replace")
-            raise self._refusal(f"the server lost events here ({text or 'an incident'})", "copy again from here on")
+            raise self.refusal(f"the server lost events here ({text or 'an incident'})", "copy again from here on")
         elif kind == e.START_ENCRYPTION:
-            raise self._refusal("the binlog is encrypted in a way that its server doesn't undo", "turn encryption off")
+            raise self.refusal("the binlog is encrypted in a way that its server doesn't undo", "turn encryption off")
         elif kind in _BETWEEN:
             if self._state == _CLOSED:
                 self._place.between(end)
         elif kind not in _PASSED_OVER and not flags & e.IGNORABLE_FLAG:
-            raise self._refusal(f"event type {kind} isn't known", "it may change data, so it is not passed over")
+            raise self.refusal(f"event type {kind} isn't known", "it may change data, so it is not passed over")
 
     def _query(self, event: Event) -> Iterator[Item]:
         """A statement: one that opens or ends a transaction, or one to be given out."""
@@ -257,10 +263,20 @@ class Stream:
         if statement.sql == b"COMMIT":
             yield self._commit(when, end)
         elif statement.sql == b"ROLLBACK":
-            self._refuse_undone("a transaction is rolled back")
+            if self._touched:
+                yield UNDONE, 0, self._touched
             yield self._commit(when, end)
         elif verb.startswith(b"ROLLBACK TO"):
-            self._refuse_undone("a transaction is rolled back to a savepoint")
+            first = self._savepoints.get(_savepoint(statement.sql))
+            if first is None and self._touched:
+                raise self.refusal(
+                    "a transaction is rolled back to a savepoint that isn't in the binlog",
+                    "what of it holds can't be told; copy again from behind it",
+                )
+            if first is not None and first < self._touched:
+                yield UNDONE, first, self._touched
+        elif verb.startswith(b"SAVEPOINT "):
+            self._savepoints[_savepoint(statement.sql)] = self._touched
         elif verb.startswith((b"XA START ", b"XA BEGIN ")):
             yield from self._open(when)
         elif verb.startswith((b"XA COMMIT ", b"XA ROLLBACK ")):
@@ -268,7 +284,7 @@ class Stream:
                 yield self._begin(None, "", 0, None, when)
             self._end_prepared(xid_of(statement.sql), committed=verb.startswith(b"XA COMMIT"))
             yield self._commit(when, end)
-        elif not verb.startswith((b"SAVEPOINT ", b"RELEASE SAVEPOINT ", b"XA END ")):
+        elif not verb.startswith((b"RELEASE SAVEPOINT ", b"XA END ")):
             self._cache.clear()  # after a restart, a table map may be equal to one of a table that was changed
             if self._state == _CLOSED:
                 yield self._begin(None, "", 0, None, when)
@@ -283,37 +299,30 @@ class Stream:
             raise EventError("a transaction begins inside another")
         self._state = _OPEN
 
-    def _refuse_undone(self, what: str) -> None:
-        if self._touched:
-            raise self._refusal(
-                f"{what} after it changed routed tables, and stands in the binlog all the same (a temporary "
-                "table, or one without transactions, took part)",
-                "what of it holds can't be told; copy again from behind it",
-            )
-
     def _xa_prepare(self, event: Event) -> Item:
         _, when, end, _, data, start, _ = event
         one_phase, xid = e.xa_prepare(data, start)
         if not one_phase:
             if self._touched:
-                raise self._refusal(
-                    f"the XA transaction {xid} is prepared after it changed routed tables",
+                raise self.refusal(
+                    f"the XA transaction {in_sql(xid)} is prepared after it changed routed tables",
                     "whether it commits stands further on; sync doesn't follow XA transactions on routed tables: let "
-                    "the application use plain ones, then copy again",
+                    "the application use plain ones until the cutover, then copy again under another name",
                 )
             self._place.prepared.add(xid)
         return self._commit(when, end)
 
     def _end_prepared(self, xid: str, *, committed: bool) -> None:
         if committed and xid not in self._place.prepared:
-            raise self._refusal(
-                f"the XA transaction {xid} is committed, but was prepared before the position of the copy",
-                "what it changed can't be told; copy again",
+            raise self.refusal(
+                f"the XA transaction {in_sql(xid)} is committed, but was prepared before the position of the copy",
+                "what it changed stands before that, and the copy may have read it or not: copy again under another "
+                "name, which waits for such transactions to end (`migrate check` shows them)",
             )
         self._place.prepared.discard(xid)
 
     def _refuse_partial(self, table: TableMap) -> None:
-        raise self._refusal(
+        raise self.refusal(
             f"an update of {table.schema}.{table.table} has only the changed parts of its JSON",
             "SET GLOBAL binlog_row_value_options = '', let every client connect anew, and copy again",
         )
@@ -321,7 +330,7 @@ class Stream:
     def _describe(self, when: int, end: int) -> None:
         """A file begins, or the one in which the stream starts is described."""
         if self._state != _CLOSED:
-            raise self._refusal("the binlog ends inside a transaction", "the server crashed there; copy again")
+            raise self.refusal("the binlog ends inside a transaction", "the server crashed there; copy again")
         self._cache.clear()
         if self._place.describe(when, end):
             check_created(self._wire, self._start, when)
@@ -330,5 +339,11 @@ class Stream:
     def _where(self) -> str:
         return f"{self._wire.endpoint}: the binlog at {self._wire.file}:{self._wire.offset}"
 
-    def _refusal(self, what: str, then: str) -> NoGo:
+    def refusal(self, what: str, then: str) -> NoGo:
+        """The error that ends sync where the stream stands."""
         return NoGo(f"{self._where}: {what}; {then}")
+
+
+def _savepoint(sql: bytes) -> bytes:
+    """The name in SAVEPOINT or ROLLBACK TO, as the server compares it."""
+    return sql.split(None, 2 if sql.upper().startswith(b"ROLLBACK") else 1)[-1].strip(b' `"').lower()

@@ -27,6 +27,9 @@ _TABLES = (
         position JSON NOT NULL, consistent JSON, PRIMARY KEY (migration, instance))""",
     # From where on no row is replayed any more that the copy may have read on another shard, by instance.
     f"""calm (migration {_NAME}, instance {_NAME}, position JSON NOT NULL, PRIMARY KEY (migration, instance))""",
+    # Rows of the target that may be ahead of an instance's binlog, up to where: they came there from another shard.
+    f"""lent (migration {_NAME}, instance {_NAME}, target VARCHAR(200) COLLATE utf8mb4_bin, row_key CHAR(64), position
+        JSON NOT NULL, PRIMARY KEY (migration, instance, target, row_key) CLUSTERED)""",
     f"""shard_schema (migration {_NAME}, instance {_NAME}, schema_name {_NAME}, table_name {_NAME}, definition JSON NOT
         NULL, PRIMARY KEY (migration, instance, schema_name, table_name))""",
     f"""chunk (migration {_NAME}, instance {_NAME}, schema_name {_NAME}, table_name {_NAME}, number BIGINT NOT NULL,
@@ -261,6 +264,25 @@ class State:
             (rows, self.name, chunk.shard.instance, chunk.shard.schema, chunk.shard.table, chunk.number),
         )
         return changed == 1
+
+    def left_out(self, chunk: Chunk, rows: int, skipped: int) -> None:
+        """Inside the transaction that writes the chunk: only so many of its rows are in, others were there already."""
+        self.session.execute(
+            f"UPDATE migrate_meta.chunk SET loaded_rows = %s WHERE {_WHERE} AND number = %s",
+            (rows, self.name, chunk.shard.instance, chunk.shard.schema, chunk.shard.table, chunk.number),
+        )
+        self.journal("rows left out", chunk=str(chunk), rows=skipped)
+
+    def loaded_rows(self, shards: Sequence[Shard]) -> int:
+        """The rows that chunks of these shards brought, those of the open transaction among them."""
+        places = ", ".join(["(%s, %s, %s)"] * len(shards))
+        return int(
+            self.session.value(
+                "SELECT COALESCE(SUM(loaded_rows), 0) FROM migrate_meta.chunk WHERE migration = %s AND "
+                f"(instance, schema_name, table_name) IN ({places})",
+                [self.name, *(name for s in shards for name in (s.instance, s.schema, s.table))],
+            )
+        )
 
     def loaded(self) -> dict[Shard, tuple[int, int, int]]:
         """Per shard: planned chunks, chunks that are in, rows that are in."""

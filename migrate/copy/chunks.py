@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import tempfile
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from migrate.errors import NoGo, naming
 from migrate.faults import fault_point
 from migrate.model import Chunk
 from migrate.state import State
+
+log = logging.getLogger("migrate")
 
 _BATCH = 500
 
@@ -80,10 +83,30 @@ def _commit_lines(job: ShardJob, chunk: Chunk, lines: int, rows: int) -> int:
         fault_point("after_chunk_claimed")
         if rows:
             path = Path(f"/proc/self/fd/{lines}")  # it has no name
-            load_lines(state.session, job.into, job.select.columns, path, rows, chunk)
+            skipped = load_lines(
+                state.session, job.into, job.select.columns, path, rows, chunk,
+                lambda count: _moved(state, job, chunk, count),
+            )  # fmt: skip
+            if skipped:
+                rows -= skipped
+                state.left_out(chunk, rows, skipped)
         fault_point("after_chunk_loaded")
     fault_point("after_chunk_commit")
     return rows
+
+
+def _moved(state: State, job: ShardJob, chunk: Chunk, count: int) -> bool:
+    """Whether rows that are there already can be left out: they, or their unique values, moved while they were read,
+    and sync will bring what became of them. Not so if somebody else wrote to the table: it must have the rows that
+    chunks brought, and no other."""
+    there = int(state.session.value(f"SELECT COUNT(*) FROM {job.into.sql}"))
+    if there + count != state.loaded_rows(job.siblings):
+        return False
+    log.warning(
+        "%s: %d rows of it are on %s already: they, or their unique values, moved while they were read; they are left "
+        "out, and sync brings what became of them", chunk, count, job.into,
+    )  # fmt: skip
+    return True
 
 
 def load_file(job: ShardJob, path: Path, sha256: str, parts: Sequence[tuple[Chunk | None, Part]]) -> int:

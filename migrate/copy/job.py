@@ -25,6 +25,7 @@ class ShardJob:
     remap: dict[str, Interleave]
     select: RowSelect
     chunk_rows: int
+    siblings: tuple[Shard, ...]  # all shards of the target table
 
     @property
     def rows_per_chunk(self) -> int:
@@ -52,6 +53,7 @@ class ShardJob:
 
 def shard_jobs(config: Config, tables: Sequence[MergedTable]) -> dict[Shard, ShardJob]:
     """A job for every shard, the largest first, so that none is left to the end alone."""
+    siblings = {table.target: tuple(member.shard for member in table.shards) for table in tables}
     jobs = [
         ShardJob(
             migration=config.name,
@@ -63,6 +65,7 @@ def shard_jobs(config: Config, tables: Sequence[MergedTable]) -> dict[Shard, Sha
             remap=table.remap(member.shard),
             select=row_select(member.definition, table.remap(member.shard)),
             chunk_rows=config.run.chunk_rows,
+            siblings=siblings[table.target],
         )
         for table in tables
         for member in table.shards

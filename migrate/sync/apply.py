@@ -11,7 +11,9 @@ from zlib import crc32
 from migrate.copy.rowformat import RowRefused
 from migrate.errors import AccessDenied, ConnectionLost, MigrateError, ServerError, TryAgain
 from migrate.model import Shard, Target, quote
+from migrate.position import Position
 from migrate.sync.batch import AFTER, BEFORE, NOW, WAS, Batch, Doubt, Entry, Image, Layout
+from migrate.sync.handover import Moved, fingerprint
 from migrate.sync.writer import RawRow, Writer
 
 _NOT_YET = (1054, 1146)  # no such column, no such table
@@ -29,6 +31,10 @@ class Elsewhere(Protocol):
     def key_sentence(self, rows: Rows) -> str | None: ...
 
     def unique_sentence(self, rows: Rows) -> str | None: ...
+
+    def hand_over(self, writer: Writer, target: Target, moved: Moved) -> str: ...
+
+    def lent(self, writer: Writer, target: Target, at: Position) -> frozenset[str]: ...
 
 
 class Collision(Doubt):
@@ -117,13 +123,20 @@ def write_share(
             if batch.fuzzy:
                 _write_over(writer, target, entries, batch, elsewhere)
                 continue
-            changes = _Changes(entries)
-            if str(target) not in departed:
-                _depart(writer, target, changes, batch, elsewhere)
-            else:
-                changes.leave()
-            if leaving is None:
-                _arrive(writer, target, changes, batch, elsewhere)
+            known = batch.lent.get(target, frozenset())
+            try:
+                changes = _Changes(entries, known)
+                if str(target) not in departed:
+                    _depart(writer, target, changes, batch, elsewhere)
+                else:
+                    changes.leave()
+                if leaving is None:
+                    _arrive(writer, target, changes, batch, elsewhere)
+            except Doubt as doubt:  # where rows may be ahead of us, they are written over
+                if (ahead := elsewhere.lent(writer, target, batch.start)) <= known:
+                    raise
+                batch.lent[target] = known | ahead
+                raise Collision(target, doubt.reason, passing=True) from None
         except RowRefused as error:
             raise Doubt(target, str(error)) from None
         except (ConnectionLost, TryAgain, AccessDenied):
@@ -141,7 +154,9 @@ def write_share(
 class _Changes:
     """What a batch does to a table whose rows must be as the binlog says, by what it means for their places."""
 
-    def __init__(self, entries: list[Entry]) -> None:
+    def __init__(self, entries: list[Entry], ahead: frozenset[str]) -> None:
+        self.over: Rows = []  # whose place may hold anything, which goes
+        self.over_gone: Rows = []  # and which don't stay
         self.gone: Rows = []
         self.given: Rows = []  # what they were before they give up a unique value, or their columns change
         self.fresh: Rows = []  # and what they are then
@@ -150,7 +165,11 @@ class _Changes:
         self.came: Rows = []
         self.perhaps: Rows = []  # there, left by a shard that had the key before us and gave it up
         for before, after, was, now in entries:
-            if was is None:
+            if ahead and fingerprint((was or now).text_key(after if was is None else before)) in ahead:
+                self.over_gone += [(was, before)] if after is None and was is not None else []
+                self.over += [(now, after)] if after is not None else []
+                self.fresh += [(now, after)] if after is not None else []
+            elif was is None:
                 self.came += [(now, after)] if after is not None else []
                 self.perhaps += [(now, before)] if after is None else []
             elif after is None:
@@ -167,26 +186,33 @@ class _Changes:
 
     def leave(self) -> None:
         """What leaves has left."""
-        self.gone, self.given = [], []
+        self.gone, self.given, self.over_gone = [], [], []
 
 
 def _depart(writer: Writer, target: Target, changes: _Changes, batch: Batch, elsewhere: Elsewhere) -> None:
     """First what leaves, so that what comes finds its unique values free."""
-    _compare(writer, target, changes.gone + changes.given)
-    gone = _ours(writer, target, changes.gone, elsewhere) if batch.careful else changes.gone
+    missing = _compare(writer, target, changes.gone + changes.given, careful=batch.careful)
+    gone = [row for row in changes.gone if id(row[1]) not in missing]
+    changes.given = [row for row in changes.given if id(row[1]) not in missing]
+    gone = _ours(writer, target, gone, elsewhere) if batch.careful else gone
+    _delete(writer, target, _ours(writer, target, changes.over_gone, elsewhere))
     if _delete(writer, target, gone + changes.given) != len(gone) + len(changes.given):
         raise MigrateError(f"{target}: rows that were read in this transaction could not be deleted in it")
 
 
 def _arrive(writer: Writer, target: Target, changes: _Changes, batch: Batch, elsewhere: Elsewhere) -> None:
     """The rest: what changes in its place, and what comes."""
-    _compare(writer, target, changes.changed_from)
+    missing = _compare(writer, target, changes.changed_from, careful=batch.careful)
     came, perhaps = changes.came, changes.perhaps
     if target in batch.settled:
         came = _not_there(writer, target, came)
         perhaps = perhaps + came if batch.careful else perhaps
     _delete(writer, target, _left(writer, target, perhaps, elsewhere))
-    for rows, replace in (changes.changed, True), (changes.fresh + came, False):
+    _delete(writer, target, changes.over)
+    gone = {layout.text_key(image) for layout, image in changes.changed_from if id(image) in missing}
+    back = [row for row in changes.changed if gone and row[0].text_key(row[1]) in gone]
+    changed = [row for row in changes.changed if row not in back] if back else changes.changed
+    for rows, replace in (changed, True), (changes.fresh + came + back, False):
         if said := _load(writer, target, rows, replace=replace):
             writer.execute("ROLLBACK")  # what stood there before is to be looked at
             known = changes.gone + changes.given + changes.changed_from
@@ -213,9 +239,14 @@ def _write_over(writer: Writer, target: Target, entries: list[Entry], batch: Bat
 
 
 def _ours(writer: Writer, target: Target, gone: Rows, elsewhere: Elsewhere) -> Rows:
-    """The rows but for those whose key is on another shard now: it moved there, and may have been written already."""
+    """The rows but for those whose key is on another shard now: it moved there, and may have been written already. On
+    another instance, whose follower may be anywhere: its row is put in the place."""
     present = _present(writer, target, [row for row in gone if row[0].crowded])
-    moved = {id(image) for _, image, _ in elsewhere.keys(present)}
+    moved = {id(row[1]): row for row in elsewhere.keys(present)}
+    if far := [row for row in moved.values() if row[2].instance != row[0].shard.instance]:
+        _delete(writer, target, [(layout, image) for layout, image, _ in far])
+        if said := elsewhere.hand_over(writer, target, far):
+            raise Collision(target, f"the target would not take rows of {far[0][2]} as they are: {said}", passing=True)
     return [row for row in gone if id(row[1]) not in moved]
 
 
@@ -261,13 +292,18 @@ def _select(writer: Writer, target: Target, layout: Layout, rows: Rows) -> dict[
     return {key_of(row): row for row in found}
 
 
-def _compare(writer: Writer, target: Target, known: Rows) -> None:
-    """Doubt if a row of the target isn't what the source's was before its change."""
+def _compare(writer: Writer, target: Target, known: Rows, *, careful: bool) -> set[int]:
+    """Doubt if a row of the target isn't what the source's was before its change. `careful`: one may be missing, since
+    another shard gave up its key and took ours for it. Gives the images (by id) of these."""
+    missing = set()
     for layout, rows in _batches(known):
         found = _select(writer, target, layout, rows)
         for now, image in rows:
             decoder = now.decoder
             row = found.get(now.text_key(image))
+            if row is None and careful and now.crowded:
+                missing.add(id(image))
+                continue
             if row is None:
                 raise Doubt(target, f"drift: key {decoder.shown(image)} of {now.shard} is not on the target")
             if unlike := decoder.unlike(image, row):
@@ -276,6 +312,7 @@ def _compare(writer: Writer, target: Target, known: Rows) -> None:
                     f"drift: key {decoder.shown(image)} of {now.shard} is on the target, but not as it was on "
                     f"the source before its next change: column {', '.join(unlike)}",
                 )
+    return missing
 
 
 def _present(writer: Writer, target: Target, rows: Rows) -> Rows:

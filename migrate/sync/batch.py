@@ -129,6 +129,8 @@ class Batch:
     settled: set[Target] = field(default_factory=set)
     # Tables whose rows that leave are to leave before the rest of the batch is written: others wait for their places.
     leaving: set[Target] = field(default_factory=set)
+    # Keys (by fingerprint) of rows that were found to be ahead of the batch, put there from another shard.
+    lent: dict[Target, frozenset[str]] = field(default_factory=dict)
     grows_until: float | None = None  # it was assembled again, longer, and may be until then, by the monotonic clock
     # What a statement made of tables; None: dropped. Such a batch has no rows.
     definitions: dict[tuple[str, str], TableDef | None] = field(default_factory=dict)

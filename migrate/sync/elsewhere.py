@@ -13,7 +13,9 @@ from migrate.model import Shard, Target, quote
 from migrate.position import Position, standing
 from migrate.sync.apply import Rows
 from migrate.sync.batch import Image, Layout
+from migrate.sync.handover import Moved, lent, put
 from migrate.sync.router import Router
+from migrate.sync.writer import Writer
 
 _KEYS = 1000
 _ANSWER_S = 10  # a source that stalls is a reason to tell and to try again, not to hang
@@ -47,6 +49,15 @@ class Elsewhere:
                                 if ask(other, f"{where} ({key})") and (not both or ask(layout.shard, f"{own} ({key})"))
                             ]
         return found
+
+    def hand_over(self, writer: Writer, target: Target, moved: Moved) -> str:
+        """Puts rows on the target as the shards of other instances have them; gives what it has against them."""
+        with self._lock:
+            return put(self._config, writer, target, moved)
+
+    def lent(self, writer: Writer, target: Target, at: Position) -> frozenset[str]:
+        """The keys of rows that may be ahead of our binlog at a position."""
+        return lent(self._config, writer, self._router.instance, target, at)
 
     def key_sentence(self, rows: Rows) -> str | None:
         """In words: a key that two shards have now, if any of the rows' keys is one."""

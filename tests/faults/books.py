@@ -75,8 +75,7 @@ class Books:
         query(self.target, f"DROP DATABASE IF EXISTS {self.name}")
         self._write_config(patience_s, {})
         self.run("schema", "--execute").ok()
-        while (client := self.run("copy")).code:  # a row that moves while both of its shards are read is refused
-            assert "Duplicate entry" in client.err, client.err
+        self.run("copy").ok()
         self._write_config(patience_s, urls)
         return self
 

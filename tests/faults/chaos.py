@@ -82,7 +82,7 @@ class Chaos:
             acts += [self._delete] * 3 if len(rows) > 5 and self._count(connection, table) > _ROWS else [self._insert]
             if self._dice.random() < 0.02:
                 acts = [self._large]
-            elif self.far and self._dice.random() < 0.06:
+            elif self.far and self._dice.random() < 0.06 and any(s.name != server.name for s, _ in self._shards):
                 self._move_far(server, table, rows[0])
                 return
         act = self._dice.choice(acts)

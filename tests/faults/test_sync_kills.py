@@ -101,6 +101,15 @@ def _killed_apart(books: Books, gate: Proxy) -> None:
 
 @pytest.mark.parametrize("kills", quick_or_endurance(10, 100))
 def test_killed_at_random_instants(books: Books, dice: random.Random, kills: int) -> None:
+    _at_random_instants(books, dice, kills)
+
+
+@pytest.mark.parametrize("kills", quick_or_endurance(10, 100))
+def test_killed_at_random_instants_on_mysql97(books97: Books, dice: random.Random, kills: int) -> None:
+    _at_random_instants(books97, dice, kills)
+
+
+def _at_random_instants(books: Books, dice: random.Random, kills: int) -> None:
     with books.writing() as chaos:
         books.copied()
         with books.client("sync") as client:
@@ -124,6 +133,11 @@ def test_tidb_killed(books: Books, dice: random.Random, kills: int) -> None:
 @pytest.mark.parametrize("kills", quick_or_endurance(2, 10))
 def test_mysql_killed(books: Books, dice: random.Random, kills: int) -> None:
     _server_killed(books, dice, [("m1", "m2")[n % 2] for n in range(kills)])
+
+
+@pytest.mark.parametrize("kills", quick_or_endurance(1, 10))
+def test_mysql97_killed(books97: Books, dice: random.Random, kills: int) -> None:
+    _server_killed(books97, dice, ["m1"] * kills)
 
 
 def _server_killed(books: Books, dice: random.Random, names: list[str]) -> None:

@@ -66,11 +66,11 @@ class Lab:
 
     # -- followers ----------------------------------------------------------------------------------------------------
 
-    def start(self, until: Mapping[str, Position] | None = None) -> Lab:
-        """Starts the followers, as `migrate sync` does."""
+    def start(self, until: Mapping[str, Position] | None = None, *, only: Sequence[str] = ()) -> Lab:
+        """Starts the followers that don't run, as `migrate sync` does; or `only` some of them."""
         names = [s.name for s in self.config.sources]
         State.settled(self.config, lambda state: _begin(state, _ready(state, names)))
-        for name in names:
+        for name in only or [n for n in names if n not in self._running]:
             self._running[name] = self._pool.submit(follow, self.config, name, (until or {}).get(name))
         return self
 
@@ -96,9 +96,9 @@ class Lab:
                 found[source.name] = capture(session, source.name)
         return found
 
-    def settle(self, timeout_s: float = 40) -> None:
-        """Waits until all that the sources have is applied, or held."""
-        goal = self.positions()
+    def settle(self, timeout_s: float = 40, *, only: Sequence[str] = ()) -> None:
+        """Waits until all that the sources have (or `only` some of them) is applied, or held."""
+        goal = {n: p for n, p in self.positions().items() if not only or n in only}
         with Session(self.config.target) as session:
 
             def there() -> bool:

@@ -201,7 +201,7 @@ def test_rows_that_wander_between_shards(wandering: tuple[Lab, Wanderers]) -> No
     scene.same("far")
 
 
-def test_rows_that_wander_while_they_are_copied_are_right_or_held(
+def test_rows_that_wander_while_they_are_copied(
     wandering: tuple[Lab, Wanderers], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene, wanderers = wandering
@@ -209,7 +209,4 @@ def test_rows_that_wander_while_they_are_copied_are_right_or_held(
     at(monkeypatch, copier, "after_position_captured", lambda: wanderers.work(30))
     at(monkeypatch, copier, "before_consistent_saved", lambda: wanderers.work(30))
     scene.copied().start()
-    scene.settle()
-    if scene.held("far"):  # which row is whose can't always be told; then nothing is written, and the source may win
-        scene.release("far", "overwrite")
     scene.same("far")

@@ -7,6 +7,7 @@ is that of the whole process up to its last COMMIT on the target.
 from __future__ import annotations
 
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from migrate.config import parse_url
 from migrate.db import Session, connect
 from migrate.sandbox import Sandbox
 from migrate.sandbox.seed import seed
+from tests.benchmarks.alone import replay
 
 SHARDS = 8
 _ACCOUNTS = 1000  # of each shard
@@ -131,11 +133,17 @@ class Ledger:
         """Runs sync until it is caught up; gives changes, seconds to the last COMMIT, and the rate."""
         with connect(self.target) as session:
             begun = session.value("SELECT UNIX_TIMESTAMP(NOW(6))")
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         report = json.loads(self.migrate("sync", "--until-caught-up", "--json"))
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         with connect(self.target) as session:
             ended = session.value("SELECT UNIX_TIMESTAMP(MAX(committed_at)) FROM migrate_meta.applied")
         seconds = float(ended - begun)
-        return {"changes": report["changes"], "seconds": round(seconds, 3), "rate": round(report["changes"] / seconds)}
+        return {
+            "changes": report["changes"], "seconds": round(seconds, 3), "rate": round(report["changes"] / seconds),
+            "cpu_s": round(cpu, 2),
+        }  # fmt: skip
 
 
 @contextmanager
@@ -153,10 +161,12 @@ def ledger() -> Iterator[Ledger]:
 @click.option("--postings", default=40_000, show_default=True)
 @click.option("--runs", default=3, show_default=True)
 @click.option("--only-insert", is_flag=True, help="Entries only: nothing to merge.")
+@click.option("--target-alone", is_flag=True, help="Then, what the target does with the same statements alone.")
 @click.option("--json", "as_json", is_flag=True)
-def main(postings: int, runs: int, only_insert: bool, as_json: bool) -> None:
+def main(postings: int, runs: int, only_insert: bool, target_alone: bool, as_json: bool) -> None:
     """Posts, then lets sync catch up; several times over."""
     results = []
+    limit: dict[str, Any] = {}
     with ledger() as place:
         for _ in range(runs):
             begun = time.monotonic()
@@ -164,13 +174,19 @@ def main(postings: int, runs: int, only_insert: bool, as_json: bool) -> None:
             click.echo(f"posted in {time.monotonic() - begun:.1f} s", err=True)
             results.append(place.catch_up())
             click.echo(str(results[-1]), err=True)
+        if target_alone:
+            place.post(postings, only_insert=only_insert)
+            changes, seconds = replay(place.config)
+            limit = {"target_alone_changes_s": round(changes / seconds), "target_alone_s": round(seconds, 3)}
+            click.echo(str(limit), err=True)
         place_ok = "clean"
         subprocess.run(
             [sys.executable, "-m", "verify.cli", "-c", str(place.config), "checksum"], check=True, capture_output=True
         )
     median = statistics.median(r["rate"] for r in results)
-    document = {"ours_changes_s": median, "runs": results, "checksum": place_ok}
-    click.echo(json.dumps(document, indent=2) if as_json else f"{median:,.0f} row changes/s (median of {runs})")
+    document = {"ours_changes_s": median, "runs": results, "checksum": place_ok, **limit}
+    alone = f"; the target alone: {limit['target_alone_changes_s']:,}" if limit else ""
+    click.echo(json.dumps(document, indent=2) if as_json else f"{median:,.0f} row changes/s (median of {runs}){alone}")
 
 
 if __name__ == "__main__":

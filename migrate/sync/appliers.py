@@ -15,11 +15,12 @@ from migrate.faults import fault_point
 from migrate.model import Target, literal
 from migrate.position import Position, reached
 from migrate.schema.stored import definition_to_json
-from migrate.sync.apply import Collision, Share, shares, write_share
+from migrate.sync.apply import Collision, write_share
 from migrate.sync.batch import Batch, Doubt
 from migrate.sync.elsewhere import Elsewhere
 from migrate.sync.marks import PARTS, Mark, Marks, json_literal
 from migrate.sync.resolution import read_holds
+from migrate.sync.shares import Share, shares
 from migrate.sync.writer import Writer
 
 log = logging.getLogger("migrate")

@@ -6,21 +6,18 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Set
 from itertools import islice
 from typing import Protocol
-from zlib import crc32
 
 from migrate.copy.rowformat import RowRefused
 from migrate.errors import AccessDenied, ConnectionLost, MigrateError, ServerError, TryAgain
 from migrate.model import Shard, Target, quote
 from migrate.position import Position
 from migrate.sync.batch import AFTER, BEFORE, NOW, WAS, Batch, Doubt, Entry, Image, Layout
-from migrate.sync.handover import Moved, fingerprint
+from migrate.sync.handover import Moved
+from migrate.sync.shares import Changes, Rows, Share
 from migrate.sync.writer import RawRow, Writer
 
 _NOT_YET = (1054, 1146)  # no such column, no such table
 _KEYS = 2000  # keys in one statement
-
-Rows = list[tuple[Layout, Image]]
-Share = dict[Target, list[Entry]]
 
 
 class Elsewhere(Protocol):
@@ -46,64 +43,6 @@ class Collision(Doubt):
         self.passing = passing
 
 
-def shares(batch: Batch, parts: int) -> list[Share]:
-    """The batch cut into parts that can be written in any order, or at once.
-
-    A row belongs to a part by its key. Rows that hand a unique value on (one gives it up, another takes it) go
-    together, and so does the whole table where the server may take two values for one that differ in their bytes.
-    Deterministic: a part that was lost is cut the same way again.
-    """
-    cut: list[Share] = [defaultdict(list) for _ in range(parts)]
-    for target, entries in batch.tables.items():
-        # One that came and went counts in a fuzzy batch only: whether it is looked for in another may be seen
-        # differently when the part is written again.
-        count = [e for e in entries.values() if batch.fuzzy or e[WAS] is not None or e[AFTER] is not None]
-        layouts = {id(e[NOW] or e[WAS]): e[NOW] or e[WAS] for e in count}
-        together = _together(layouts.values(), count, batch.fuzzy)
-        home = crc32(str(target).encode()) % parts
-        everything = not all(layout.bytewise for layout in layouts.values()) and together is not None
-        for key, entry in entries.items():
-            if everything or (together and _hands_on(entry, together, batch.fuzzy)):
-                part = home
-            else:
-                part = key % parts if isinstance(key, int) else crc32(repr(key).encode()) % parts
-            cut[part][target].append(entry)
-    return cut
-
-
-def _together(layouts: Iterable[Layout], entries: Iterable[Entry], fuzzy: bool) -> set[Hashable] | None:
-    """The unique values that rows of the batch give up; None if no two rows can get into each other's way."""
-    layouts = list(layouts)
-    if all(layout.bytewise and not layout.uniques for layout in layouts):
-        return None
-    given: set[Hashable] = set()
-    for entry in entries:
-        if _stood(entry, fuzzy):
-            given.update(_unique_values(entry[WAS] or entry[NOW], entry[BEFORE]) - _kept(entry))
-    bytewise = all(layout.bytewise for layout in layouts)
-    return given if given or not bytewise else None
-
-
-def _unique_values(layout: Layout, image: Image) -> set[Hashable]:
-    return {(n, *(image[i] for i in places)) for n, places in enumerate(layout.uniques)}
-
-
-def _kept(entry: Entry) -> set[Hashable]:
-    return _unique_values(entry[NOW], entry[AFTER]) if entry[AFTER] is not None else set()
-
-
-def _stood(entry: Entry, fuzzy: bool) -> bool:
-    """Whether the row was there before the batch, or may have been if it is fuzzy."""
-    return entry[BEFORE] is not None and (fuzzy or entry[WAS] is not None)
-
-
-def _hands_on(entry: Entry, given: set[Hashable], fuzzy: bool) -> bool:
-    values = _kept(entry)
-    if _stood(entry, fuzzy):
-        values = values ^ _unique_values(entry[WAS] or entry[NOW], entry[BEFORE])
-    return not values.isdisjoint(given)
-
-
 def write_share(
     writer: Writer,
     share: Share,
@@ -125,7 +64,7 @@ def write_share(
                 continue
             known = batch.lent.get(target, frozenset())
             try:
-                changes = _Changes(entries, known)
+                changes = Changes(entries, known)
                 if str(target) not in departed:
                     _depart(writer, target, changes, batch, elsewhere)
                 else:
@@ -151,45 +90,7 @@ def write_share(
             raise Doubt(target, refused) from None
 
 
-class _Changes:
-    """What a batch does to a table whose rows must be as the binlog says, by what it means for their places."""
-
-    def __init__(self, entries: list[Entry], ahead: frozenset[str]) -> None:
-        self.over: Rows = []  # whose place may hold anything, which goes
-        self.over_gone: Rows = []  # and which don't stay
-        self.gone: Rows = []
-        self.given: Rows = []  # what they were before they give up a unique value, or their columns change
-        self.fresh: Rows = []  # and what they are then
-        self.changed: Rows = []
-        self.changed_from: Rows = []
-        self.came: Rows = []
-        self.perhaps: Rows = []  # there, left by a shard that had the key before us and gave it up
-        for before, after, was, now in entries:
-            if ahead and fingerprint((was or now).text_key(after if was is None else before)) in ahead:
-                self.over_gone += [(was, before)] if after is None and was is not None else []
-                self.over += [(now, after)] if after is not None else []
-                self.fresh += [(now, after)] if after is not None else []
-            elif was is None:
-                self.came += [(now, after)] if after is not None else []
-                self.perhaps += [(now, before)] if after is None else []
-            elif after is None:
-                self.gone.append((was, before))
-            elif was.decoder.columns != now.decoder.columns or (
-                now.uniques and _unique_values(was, before) != _unique_values(now, after)
-            ):
-                self.given.append((was, before))
-                self.fresh.append((now, after))
-            else:
-                self.changed_from.append((was, before))
-                if before != after:
-                    self.changed.append((now, after))
-
-    def leave(self) -> None:
-        """What leaves has left."""
-        self.gone, self.given, self.over_gone = [], [], []
-
-
-def _depart(writer: Writer, target: Target, changes: _Changes, batch: Batch, elsewhere: Elsewhere) -> None:
+def _depart(writer: Writer, target: Target, changes: Changes, batch: Batch, elsewhere: Elsewhere) -> None:
     """First what leaves, so that what comes finds its unique values free."""
     missing = _compare(writer, target, changes.gone + changes.given, careful=batch.careful)
     gone = [row for row in changes.gone if id(row[1]) not in missing]
@@ -200,7 +101,7 @@ def _depart(writer: Writer, target: Target, changes: _Changes, batch: Batch, els
         raise MigrateError(f"{target}: rows that were read in this transaction could not be deleted in it")
 
 
-def _arrive(writer: Writer, target: Target, changes: _Changes, batch: Batch, elsewhere: Elsewhere) -> None:
+def _arrive(writer: Writer, target: Target, changes: Changes, batch: Batch, elsewhere: Elsewhere) -> None:
     """The rest: what changes in its place, and what comes."""
     missing = _compare(writer, target, changes.changed_from, careful=batch.careful)
     came, perhaps = changes.came, changes.perhaps

@@ -11,10 +11,10 @@ from migrate.config import Config
 from migrate.db import Session
 from migrate.model import Shard, Target, quote
 from migrate.position import Position, standing
-from migrate.sync.apply import Rows
 from migrate.sync.batch import Image, Layout
 from migrate.sync.handover import Moved, lent, put
 from migrate.sync.router import Router
+from migrate.sync.shares import Rows
 from migrate.sync.writer import Writer
 
 _KEYS = 1000

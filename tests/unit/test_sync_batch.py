@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migrate.model import Column, Index, MergedTable, Shard, ShardTable, TableDef, Target
-from migrate.sync.apply import shares
 from migrate.sync.batch import AFTER, BEFORE, Batch, Doubt, Layout
+from migrate.sync.shares import shares
 
 _TARGET = Target("t", "t")
 

@@ -93,9 +93,10 @@ def write_share(
 def _depart(writer: Writer, target: Target, changes: Changes, batch: Batch, elsewhere: Elsewhere) -> None:
     """First what leaves, so that what comes finds its unique values free."""
     missing = _compare(writer, target, changes.gone + changes.given, careful=batch.careful)
-    gone = [row for row in changes.gone if id(row[1]) not in missing]
-    changes.given = [row for row in changes.given if id(row[1]) not in missing]
-    gone = _ours(writer, target, gone, elsewhere) if batch.careful else gone
+    if missing:
+        changes.gone = [row for row in changes.gone if id(row[1]) not in missing]
+        changes.given = [row for row in changes.given if id(row[1]) not in missing]
+    gone = _ours(writer, target, changes.gone, elsewhere) if batch.careful else changes.gone
     _delete(writer, target, _ours(writer, target, changes.over_gone, elsewhere))
     if _delete(writer, target, gone + changes.given) != len(gone) + len(changes.given):
         raise MigrateError(f"{target}: rows that were read in this transaction could not be deleted in it")

@@ -23,6 +23,7 @@ from migrate.sync.batch import Image, Layout
 from migrate.sync.marks import json_literal
 from migrate.sync.writer import Writer
 
+_KEYS = 1000  # in one statement
 Moved = list[tuple[Layout, Image, Shard]]
 
 
@@ -37,7 +38,8 @@ def put(config: Config, writer: Writer, target: Target, moved: Moved) -> str:
     by_shard: dict[Shard, Moved] = defaultdict(list)
     for row in moved:
         by_shard[row[2]].append(row)
-    for shard, rows in by_shard.items():
+    pieces = [(s, rows[i : i + _KEYS]) for s, rows in by_shard.items() for i in range(0, len(rows), _KEYS)]
+    for shard, rows in pieces:
         layout = rows[0][0]
         member = next(m for m in layout.table.shards if m.shard == shard)
         select = row_select(member.definition, layout.table.remap(shard))

@@ -124,6 +124,7 @@ def test_a_source_that_stalls_right_after_the_copy_is_told_and_waited_for(gated:
     with gated.writing():
         with gated.client("sync") as client:
             gated.follows(client)
+            until_told(gated, client, lambda m1: m1.get("state") == "following")  # m2 alone may have got on
             source.stall()
             until_told(gated, client, lambda m1: "m1 (" in m1.get("reason", ""), 60)
             source.flow()

@@ -34,7 +34,7 @@ PLANTED = (
     "INSERT INTO $.{} VALUES (100, 1, 'x', 'y')",
 )
 WHY = ("--execute", "--reason", "a test", "--ticket", "T-1", "--json")
-SMALL = "import verify.prove; verify.prove._SHARD_ROWS = 1"
+SMALL = "import verify.narrow, verify.prove; verify.prove._SHARD_ROWS = 1; verify.narrow._LATE_S = 0"
 
 
 class Scene:
@@ -104,6 +104,11 @@ class Scene:
         back = self.undo(found["repair"])
         assert back.code == 0, (at, back.output)
         assert self.left() == self.planted, at
+
+
+@pytest.fixture(autouse=True)
+def late_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("verify.narrow._LATE_S", 0.01)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,8 @@
 One MySQL 5.6 with the payment ledger in 8 shards, copied once for each size. Then `verify checksum` and `verify all` of
 equal sides, and `verify all` with bad entries on the target: missing, extra, 0.0001 more, and pairs with swapped
 balances, under which all totals stay right. A run counts only if it named exactly the rows that were planted, each with
-its kind. With several sizes: what a million rows more cost, and whether memory grows with them.
+its kind; its time includes the two seconds after which, without sync, what differs is read again. With several sizes:
+what a million rows more cost, and whether memory grows with them.
 """
 
 from __future__ import annotations

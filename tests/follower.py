@@ -8,7 +8,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 from migrate.sandbox import Server
@@ -121,6 +121,14 @@ class Follower(threading.Thread):
             return list(cursor.fetchall())
 
 
+def await_true(condition: Callable[[], bool]) -> None:
+    """Waits until it is. AssertionError after a minute."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "a minute has passed"
+        time.sleep(0.02)
+
+
 class Writers:
     """Threads that move money between accounts of two shards a server in transactions of several statements."""
 
@@ -130,7 +138,6 @@ class Writers:
         self._threads = [threading.Thread(target=self._work, args=(n,)) for n in range(len(servers) * 2)]
         self.done = 0
         self.errors: list[BaseException] = []
-        self.longest_s = 0.0
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -144,6 +151,10 @@ class Writers:
         if self.errors:
             raise self.errors[0]
 
+    def await_done(self, transactions: int) -> None:
+        """Waits until so many are done in all."""
+        await_true(lambda: self.done >= transactions or bool(self.errors))
+
     def _work(self, number: int) -> None:
         rng = random.Random(number)
         index = number % len(self._servers)
@@ -152,7 +163,6 @@ class Writers:
             cursor.execute("SET SESSION binlog_format = 'STATEMENT'")
             entry = 1_000_000 * (number + 1)
             while not self._stop.wait(rng.expovariate(self._tps / 2)):
-                began = time.monotonic()
                 try:
                     for n in sorted(rng.sample(own, min(2, len(own)))):
                         account = n + self._shards * rng.randrange(50)
@@ -172,7 +182,6 @@ class Writers:
                     if getattr(error, "args", (0,))[0] != 1213:
                         self.errors.append(error)
                         return
-                self.longest_s = max(self.longest_s, time.monotonic() - began)
 
 
 def make_state(config: Any) -> None:

@@ -36,7 +36,8 @@ class Order:
 
 @dataclass(slots=True)
 class Change:
-    """One row's repair: its images before and after on the side that is written, and what became of it."""
+    """One row's repair: its images before and after on the side that is written, and what became of it. `agreed`: there
+    was nothing to do, as when a repair that was killed had done it."""
 
     target: str
     key: Values | None
@@ -46,7 +47,7 @@ class Change:
     action: Action | None = None
     before: Image | None = None
     after: Image | None = None
-    state: Literal["planned", "done", "left"] = "left"
+    state: Literal["planned", "done", "agreed", "left"] = "left"
     why: str = ""
 
     def document(self) -> dict[str, Any]:
@@ -80,7 +81,10 @@ class Repair:
 
     @property
     def tables(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(change.target for change in self.changes if change.state == "done"))
+        """The tables that were written, by this or by the killed repair that it went on with."""
+        if self.number is None:
+            return ()
+        return tuple(dict.fromkeys(change.target for change in self.changes if change.state in ("done", "agreed")))
 
     def document(self) -> dict[str, Any]:
         return {
@@ -104,8 +108,10 @@ class Repair:
             lines += _change_lines(change)
         if len(self.changes) > _SHOWN:
             lines.append(f"  .. and {len(self.changes) - _SHOWN:,} more; --json has them")
-        count = {state: sum(c.state == state for c in self.changes) for state in ("planned", "done", "left")}
-        lines += ["", f"{count['done']} repaired, {count['planned']} to repair, {count['left']} left as they are"]
+        count = {state: sum(c.state == state for c in self.changes) for state in ("planned", "done", "agreed", "left")}
+        agreed = f", {count['agreed']} need none" if count["agreed"] else ""
+        told = f"{count['done']} repaired, {count['planned']} to repair, {count['left']} left as they are{agreed}"
+        lines += ["", told]
         if self.number is None:
             lines.append("nothing was written: add --execute with --reason and --ticket to do it")
         else:

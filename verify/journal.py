@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 from migrate.config import Config
-from migrate.db import Session, connect
-from migrate.errors import ConfigError
+from migrate.db import Session, connect, wait
+from migrate.errors import ConfigError, NoGo
 from verify.evidence import make as make_evidence
 from verify.evidence import operator
 from verify.images import Image
@@ -28,6 +29,7 @@ _TABLES = (
 
 
 BY_DOUBLE_WRITE = 0  # in place of a run: a repair of `migrate double-write repair`, which undoes it itself
+_OTHERS_S = 20  # how long a server may take to notice that a killed repair is gone
 
 
 class Row(Protocol):
@@ -43,11 +45,17 @@ class Row(Protocol):
 
 
 class Journal:
-    """One repair's entry, over a session of its own."""
+    """One repair's entry, over a session of its own. Close it; what ends without `end` is gone on with."""
 
-    def __init__(self, session: Session, number: int):
-        self._session, self.number = session, number
-        self._rows = 0
+    def __init__(self, session: Session, number: int, rows: int = 0):
+        """`rows`: how many it has already."""
+        self._session, self.number, self._rows = session, number, rows
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._session.close()
 
     @staticmethod
     def make(session: Session) -> None:
@@ -59,17 +67,19 @@ class Journal:
     def begin(
         cls, config: Config, run: int, direction: str, why: tuple[str, str], undo_of: int | None = None
     ) -> Journal:
-        """Opens the entry; it is there before the first row is touched."""
+        """Opens the entry before the first row is touched, or goes on with that of the same command, which was killed.
+        NoGo while another repair of the migration runs."""
         session = connect(config.target, patience_s=config.run.patience_s)
-        cls.make(session)
-        with session.transaction():
-            session.execute(
-                "INSERT INTO migrate_meta.repair (migration, run, direction, operator, reason, ticket, undo_of) "
-                "VALUES (%s, %s, %s, %s, %s, %s, %s)",
-                (config.name, run, direction, operator(), *why, undo_of),
-            )
-            number = int(session.value("SELECT LAST_INSERT_ID()"))
-        return cls(session, number)
+        try:
+            cls.make(session)
+            _take_turn(session, config.name)
+            with session.transaction():
+                number = _entry(session, config.name, (run, direction, *why, undo_of))
+            last = session.value("SELECT MAX(number) FROM migrate_meta.repair_row WHERE repair = %s", [number])
+        except BaseException:
+            session.close()
+            raise
+        return cls(session, number, 0 if last is None else int(last) + 1)
 
     def put(self, session: Session, changes: Sequence[Row], state: Literal["planned", "done", "left"]) -> int:
         """Adds rows, over whichever session they must commit with; the number of the first."""
@@ -103,12 +113,17 @@ class Journal:
     def left(self, changes: Sequence[Row]) -> None:
         self.put(self._session, changes, "left")
 
-    def end(self, repaired: int, remained: int) -> None:
+    def end(self, remained: int) -> None:
+        """Closes the entry; `remained`: how many rows are left as they were."""
         self._session.execute(
-            "UPDATE migrate_meta.repair SET finished_at = NOW(6), repaired = %s, remained = %s WHERE id = %s",
-            (repaired, remained, self.number),
+            "UPDATE migrate_meta.repair SET finished_at = NOW(6), remained = %s, repaired = (SELECT COUNT(*) FROM "
+            "migrate_meta.repair_row WHERE repair = %s AND state = 'done') WHERE id = %s",
+            (remained, self.number, self.number),
         )
-        self._session.close()
+
+    def planned(self) -> list[dict[str, Any]]:
+        """The rows of shards of which a killed repair couldn't say any more whether they were written."""
+        return _rows(self._session, self.number, "state = 'planned'")
 
     @staticmethod
     def rows(config: Config, number: int) -> tuple[int, Literal["source", "target"], list[dict[str, Any]]]:
@@ -121,17 +136,52 @@ class Journal:
             )
             if not found:
                 raise ConfigError(f"migration {config.name!r} has no repair {number}")
-            rows = session.query(
-                "SELECT target, shard, row_key, action, before_image, after_image FROM migrate_meta.repair_row "
-                "WHERE repair = %s AND state <> 'left' ORDER BY number DESC",
-                [number],
-            )
-        names = ("target", "shard", "key", "action", "before", "after")
-        direction: Literal["source", "target"] = "source" if found[0][1] == "source" else "target"
-        parsed = [
-            dict(zip(names, (t, s, json.loads(k), a, _json(b), _json(c)), strict=True)) for t, s, k, a, b, c in rows
-        ]
-        return int(found[0][0]), direction, parsed
+            rows = _rows(session, number, "state <> 'left'")
+        return int(found[0][0]), "source" if found[0][1] == "source" else "target", rows
+
+
+def _take_turn(session: Session, migration: str) -> None:
+    """Holds the migration's lock as long as the session lasts. A killed repair's server lets go of it."""
+    deadline = time.monotonic() + _OTHERS_S
+    while session.value("SELECT GET_LOCK(%s, 1)", [f"verify repair {migration}"[:64]]) != 1:
+        if time.monotonic() > deadline:
+            raise NoGo(f"another repair of migration {migration!r} is running: wait until it has ended")
+        wait(0.2)
+
+
+def _entry(session: Session, migration: str, what: tuple[Any, ...]) -> int:
+    """The number of the entry that the same command left open, or of a new one. What other commands left open is over:
+    nobody but us is repairing."""
+    same = "run = %s AND direction = %s AND reason = %s AND ticket = %s AND undo_of <=> %s"
+    found = session.value(
+        f"SELECT MAX(id) FROM migrate_meta.repair WHERE migration = %s AND finished_at IS NULL AND {same}",
+        (migration, *what),
+    )
+    if found is None:
+        session.execute(
+            "INSERT INTO migrate_meta.repair (migration, operator, run, direction, reason, ticket, undo_of) "
+            "VALUES (%s, %s, %s, %s, %s, %s, %s)",
+            (migration, operator(), *what),
+        )
+        found = session.value("SELECT LAST_INSERT_ID()")
+    session.execute(
+        "UPDATE migrate_meta.repair SET finished_at = NOW(6) WHERE migration = %s AND finished_at IS NULL AND id <> %s",
+        (migration, found),
+    )
+    return int(found)
+
+
+def _rows(session: Session, number: int, wanted: str) -> list[dict[str, Any]]:
+    """Those rows of a repair, last first."""
+    names = ("number", "target", "shard", "key", "action", "before", "after")
+    return [
+        dict(zip(names, (n, target, shard, json.loads(key), action, _json(one), _json(other)), strict=True))
+        for n, target, shard, key, action, one, other in session.query(
+            "SELECT number, target, shard, row_key, action, before_image, after_image FROM migrate_meta.repair_row "
+            f"WHERE repair = %s AND {wanted} ORDER BY number DESC",
+            [number],
+        )
+    ]
 
 
 def unverified(config: Config) -> list[int]:

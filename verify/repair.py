@@ -18,7 +18,7 @@ from migrate.errors import ConfigError, MigrateError, NoGo, ServerError
 from migrate.model import ShardTable
 from verify.changes import Action, Change, Direction, Order, Repair
 from verify.evidence import Record, loaded, mismatches_of, store
-from verify.images import Image, Place, differing
+from verify.images import Image, Key, Place, differing
 from verify.journal import BY_DOUBLE_WRITE, Journal
 from verify.readers import Readers
 from verify.tables import Pair, load
@@ -45,18 +45,16 @@ def repair(
     with Readers(config) as readers, ExitStack() as stack:
         pairs = {pair.name: pair for pair in load(readers)}
         places = _Places(config, stack)
-        journal = Journal.begin(config, record.run, direction, order.why) if order.execute else None
+        journal = _begin(config, stack, places, pairs, (record.run, direction, order)) if order.execute else None
         for batch in _batches(mismatches_of(config, record), tables):
             made = [_change(m) for m in batch]
             _plan(made, batch, pairs, places, direction)
             if journal:
                 _write(made, pairs, places, direction, journal)
             changes += made
+        found = Repair(record.run, direction, tuple(changes), journal.number if journal else None)
         if journal:
-            journal.end(sum(c.state == "done" for c in changes), sum(c.state == "left" for c in changes))
-    found = Repair(record.run, direction, tuple(changes), journal.number if journal else None)
-    if journal:
-        _evidence(config, found, record, order)
+            _end(config, journal, found, record, order)
     return found
 
 
@@ -68,7 +66,7 @@ def undo(config: Config, number: int, order: Order) -> Repair:
         run, direction, rows = Journal.rows(config, number)
         if run == BY_DOUBLE_WRITE:
             raise ConfigError(f"repair {number} is of the double write: `migrate double-write repair --undo {number}`")
-        journal = Journal.begin(config, run, direction, order.why, number) if order.execute else None
+        journal = _begin(config, stack, places, pairs, (run, direction, order), number) if order.execute else None
         changes = []
         for start in range(0, len(rows), _BATCH):
             made = [_reverse(row) for row in rows[start : start + _BATCH]]
@@ -76,15 +74,34 @@ def undo(config: Config, number: int, order: Order) -> Repair:
             if journal:
                 _write(made, pairs, places, direction, journal)
             changes += made
+        found = Repair(run, direction, tuple(changes), journal.number if journal else None, number)
         if journal:
-            journal.end(sum(c.state == "done" for c in changes), sum(c.state == "left" for c in changes))
-    found = Repair(run, direction, tuple(changes), journal.number if journal else None, number)
-    if journal:
-        _evidence(config, found, None, order)
+            _end(config, journal, found, None, order)
     return found
 
 
-def _evidence(config: Config, found: Repair, record: Record | None, order: Order) -> None:
+def _begin(
+    config: Config,
+    stack: ExitStack,
+    places: _Places,
+    pairs: dict[str, Pair],
+    what: tuple[int, Direction, Order],
+    undo_of: int | None = None,
+) -> Journal:
+    """The journal's entry. Of one that is gone on with, what became of each row is known."""
+    run, direction, order = what
+    journal = stack.enter_context(Journal.begin(config, run, direction, order.why, undo_of))
+    for row in journal.planned():
+        change = _written(row)
+        place = places.of(pairs[change.target], _shard(pairs[change.target], str(change.shard)))
+        with place.session.transaction():  # the lock waits for a COMMIT that was on its way
+            there = place.read([_key(place, change)], lock=True).get(_key(place, change))
+        journal.settle(row["number"], [change], [change] if there == change.after else ())
+    return journal
+
+
+def _end(config: Config, journal: Journal, found: Repair, record: Record | None, order: Order) -> None:
+    """Stores the evidence, and only then closes the journal's entry: a repair without evidence isn't over."""
     body = {
         "repair": found.number,
         "undone": found.undone,
@@ -95,6 +112,7 @@ def _evidence(config: Config, found: Repair, record: Record | None, order: Order
         "ticket": order.ticket,
     }
     store(config, "repair", "verify repair", found.ok, body, [c.document() for c in found.changes], order.folder)
+    journal.end(sum(c.state == "left" for c in found.changes))
 
 
 class _Places:
@@ -144,7 +162,7 @@ def _plan(
         for n in numbers:
             change, source, other = made[n], on_source.get(key[n]), on_target.get(key[n])
             if (source.values if source else None) == (other.values if other else None):
-                change.why = "both sides agree by now"
+                change.state, change.why = "agreed", "both sides agree by now"
             elif wrong := differing(source, seen[n]["source_row"]):
                 change.why = f"the source has changed since run saw it: {', '.join(wrong)}"
             elif wrong := differing(other, seen[n]["target_row"]):
@@ -219,7 +237,7 @@ def _transact(place: Place, changes: Sequence[Change], journal: Journal) -> None
 
 
 def _change_rows(place: Place, changes: Sequence[Change], written: list[Change]) -> None:
-    keys = {id(c): place.key_of(image.values) for c in changes if (image := c.before or c.after)}
+    keys = {id(c): _key(place, c) for c in changes}
     there = place.read(keys.values(), lock=True)
     for change in changes:
         if there.get(keys[id(change)]) != change.before:
@@ -238,10 +256,25 @@ def _change_rows(place: Place, changes: Sequence[Change], written: list[Change])
             raise NoGo(f"{place}: the row doesn't read back as it was to be; nothing was kept")
 
 
+def _key(place: Place, change: Change) -> Key:
+    image = change.before or change.after
+    if image is None:
+        raise MigrateError(f"{change.target}: the journal has no image of the row")
+    return place.key_of(image.values)
+
+
+def _written(row: dict[str, Any]) -> Change:
+    """A row of the journal."""
+    change = Change(row["target"], row["key"], "repair", row["shard"], {}, row["action"])
+    change.before, change.after = Image.of(row["before"]), Image.of(row["after"])
+    return change
+
+
 def _reverse(row: dict[str, Any]) -> Change:
     actions: dict[str, Action] = {"insert": "delete", "delete": "insert", "update": "update"}
-    change = Change(row["target"], row["key"], "undo", row["shard"], {}, actions[row["action"]])
-    change.before, change.after = Image.of(row["after"]), Image.of(row["before"])
+    change = _written(row)
+    change.kind, change.action = "undo", actions[row["action"]]
+    change.before, change.after = change.after, change.before
     return change
 
 
@@ -252,11 +285,11 @@ def _check_undo(made: Sequence[Change], pairs: dict[str, Pair], places: _Places,
             change.why = "no route leads to that table any more"
             continue
         place = places.of(pair, _shard(pair, change.shard) if direction == "target" and change.shard else None)
-        image = change.before or change.after
-        if image is None:
-            raise MigrateError(f"{change.target}: the journal has no image of the row")
-        key = place.key_of(image.values)
-        if place.read([key]).get(key) == change.before:
+        key = _key(place, change)
+        there = place.read([key]).get(key)
+        if there == change.before:
             change.state = "planned"
+        elif there == change.after:
+            change.state, change.why = "agreed", "the row is as it was before the repair"
         else:
             change.why = "the row has changed since the repair"

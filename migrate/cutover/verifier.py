@@ -106,7 +106,22 @@ def _last_clean(session: Session, migration: str) -> Clean | None:
         return None
     since = "; ".join(f"run {n}, {'a repair' if kind != 'verification' else f'{what}, found mismatches'}"
                       for n, kind, what in later)  # fmt: skip
-    return Clean(int(run), float(age), cuts[0]["positions"], since or _open_drift(session, migration))
+    since = since or _open_repairs(session, migration) or _open_drift(session, migration)
+    return Clean(int(run), float(age), cuts[0]["positions"], since)
+
+
+def _open_repairs(session: Session, migration: str) -> str:
+    """The repairs that were killed, of which there is no evidence yet, and those that are running."""
+    try:
+        rows = session.query(
+            "SELECT id FROM migrate_meta.repair WHERE migration = %s AND finished_at IS NULL ORDER BY id", [migration]
+        )
+    except ServerError as error:
+        if error.number not in _NO_TABLE:
+            raise
+        return ""
+    listed = ", ".join(str(number) for (number,) in rows)
+    return f"repair {listed} never ended: run the same `verify repair` again" if rows else ""
 
 
 def _open_drift(session: Session, migration: str) -> str:

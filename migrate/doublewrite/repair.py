@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 from migrate.config import Config
 from migrate.doublewrite import phase as phases
@@ -64,7 +64,11 @@ class Journal(Protocol):
     def settle(self, first: int, changes: Sequence[Any], written: Sequence[Any]) -> None:
         """Says which of them were."""
 
-    def end(self, repaired: int, remained: int) -> None: ...
+    def end(self, remained: int) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exc: object) -> None: ...
 
 
 Begin = Callable[[Side, int | None], Journal]  # the side that is right, and the repair that is undone
@@ -140,11 +144,11 @@ def _carried_out(
 ) -> Repaired:
     if begin is None or not todo:
         return Repaired(done=list(todo))
-    journal = begin(sides.phase.epoch.primary, undone)
-    report = Repaired(journal.number)
-    for mending in todo:
-        (report.done if _mend(sides, mending, journal, undone is not None) else report.left).append(mending)
-    journal.end(len(report.done), len(report.left))
+    with begin(sides.phase.epoch.primary, undone) as journal:
+        report = Repaired(journal.number)
+        for mending in todo:
+            (report.done if _mend(sides, mending, journal, undone is not None) else report.left).append(mending)
+        journal.end(len(report.left))
     state.journal("double_write_repair", repair=journal.number, undone=undone, repaired=len(report.done),
                   left=len(report.left))  # fmt: skip
     return report

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from migrate.config import Config
 from migrate.db import connect
-from migrate.ledger import load_ledger
+from migrate.ledger import BuiltIn, load_ledger
 from migrate.sandbox import Sandbox
 from tests.integration.books import BANK, DDL, HOLD, HOT, LOAN, Books
 from tests.verify_lab import Lab
@@ -112,6 +113,28 @@ CASES = [
         [{"account": "10", "day": "2026-03-01"}, {"account": "11", "day": "2026-03-01"}],
     ),
     Planted("no_dangling_reference", [("orders", "voucher_id = 3", "id = 7001")], [{"refers to": "3"}]),
+    # what a rule's other parts see
+    Planted("debit_equals_credit", [("entry", "direction = 'C', amount = -amount", "id = 5000")],
+            [{"entry": "5000", "voucher": "1000", "direction": "C", "amount": "-1.2500"}]),
+    Planted(
+        "balance_continuity",
+        [("entry", "after_ = after_ + IF(seq = 2, 1, 0), before_ = before_ + IF(seq = 3, 1, 0)",
+          "account_id = 20 AND seq IN (2, 3)")],
+        [{"account": "20", "sequence": "2"}, {"account": "20", "sequence": "3"}],
+    ),
+    Planted("balance_continuity", [("account", "seq = seq + 1", "id = 20")], [{"account": "20"}]),
+    Planted("settlement_equals_details", [("settlement", "details = 2", "id = 800")],
+            [{"batch": "800", "batch count": "2.00", "details": "3.00"}]),
+    Planted("reversal_matches_original", [("voucher", "original = 9999", "original IS NOT NULL")],
+            [{"original": "9999", "problem": "there is no original"}]),
+    Planted("reversal_matches_original", [("voucher", "original = 1121", "id = 1123")],
+            [{"original": "1121", "problem": "reversed more than once", "reversals": "2"}]),
+    Planted("instalments_within_hold", [("orders", "amount = 100", "id = 7003")],
+            [{"hold": "7003", "problem": "more is released than held", "released": "120.0000"}], {"CNY": "20"}),
+    Planted("clearing_booked_once", [("clearing", "voucher_id = voucher_id - 1, amount = amount - 1", "id = 902")],
+            [{"problem": "one voucher books more than one item", "first item": "901", "last item": "902"}]),
+    Planted("clearing_booked_once", [("clearing", "amount = amount + 1", "id = 902")],
+            [{"problem": "not booked by a voucher of its amount", "item": "902"}], {"CNY": "1"}),
     Planted("released_equals_instalments", [("instalment", "order_id = 7000, number = 9", "id = 70011")],
             [{"order": "7001", "left": "40.00", "right": "0.00"}, {"order": "7000", "right": "40.00"}]),
 ]  # fmt: skip
@@ -141,6 +164,7 @@ def test_the_books_are_clean_and_every_role_is_checked(config: Config) -> None:
     result = verify_all(config)
     assert result.ok, result.text()
     assert {i.name for i in result.invariants or ()} == {c.name for c in CASES} | {"no_large_posting"}
+    assert {c.name for c in CASES} >= set(get_args(BuiltIn))
     on_both = {i.name for i in result.invariants or () if i.source is not None}
     assert on_both >= {"debit_equals_credit", "trial_balance", "balance_equals_opening_plus_entries", "buffer_drained",
                        "balance_continuity", "sub_accounts_equal_master", "escrow_equals_open_orders"}  # fmt: skip

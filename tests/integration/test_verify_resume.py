@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -18,6 +14,7 @@ import pytest
 from migrate.config import Config, Verify, load_config, parse_url
 from migrate.db import connect
 from migrate.sandbox import Sandbox
+from tests.killing import KILLED, At, Killing
 from tests.verify_lab import Lab
 from verify.prove import plan
 from verify.readers import Readers
@@ -25,24 +22,7 @@ from verify.result import Result
 from verify.run import verify_checksum, verify_rows
 from verify.tables import load
 
-_PROGRAM = """
-import os, signal, sys
-import verify.prove, verify.resume
-verify.prove._SHARD_ROWS = 1
-point, count = sys.argv.pop(1).split(":")
-save, saved = verify.resume.Resume.save, []
-def killing(self, *args):
-    if point == "before": saved.append(0)
-    if point == "before" and len(saved) == int(count): os.kill(os.getpid(), signal.SIGKILL)
-    save(self, *args)
-    if point == "after": saved.append(0)
-    if point == "after" and len(saved) == int(count): os.kill(os.getpid(), signal.SIGKILL)
-verify.resume.Resume.save = killing
-if point == "done": verify.resume.Resume.done = lambda self: os.kill(os.getpid(), signal.SIGKILL)
-if point == "plan": verify.resume.Resume.plan = lambda self, ranges: os.kill(os.getpid(), signal.SIGKILL)
-from verify.cli import main
-main()
-"""
+_SAVES = "UPDATE migrate_meta.verify_range"
 
 
 @pytest.fixture(autouse=True)
@@ -110,10 +90,14 @@ def test_ranges_of_interleaved_keys(lab: Lab) -> None:
     assert [m.shard and m.shard[-3:] for m in verify_rows(config).mismatches] == ["t_1", "t_0", "t_1"]
 
 
-def run_killed(config: Config, kill: str, *verb: str) -> int:
-    return subprocess.run(
-        [sys.executable, "-c", _PROGRAM, kill, "-c", str(config.path), *verb], capture_output=True, check=False
-    ).returncode
+@pytest.fixture(scope="module")
+def killing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killing]:
+    with Killing(tmp_path_factory.mktemp("killing"), "import verify.prove; verify.prove._SHARD_ROWS = 1") as killing:
+        yield killing
+
+
+def run_killed(killing: Killing, config: Config, at: At) -> None:
+    assert killing.run(["-c", str(config.path), "checksum"], at).code == KILLED
 
 
 def run(config: Config, resume: bool = True, verify: Callable[..., Result] = verify_checksum) -> dict[str, Any]:
@@ -126,57 +110,46 @@ def same(document: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in document.items() if k not in ("seconds", "cuts", "notes")}
 
 
-@pytest.mark.parametrize("kill", ["plan:1", "before:1", "after:1", "after:6", "done:1"])
-def test_a_killed_run_is_gone_on_with(lab: Lab, kill: str) -> None:
+@pytest.mark.parametrize(
+    ("at", "proven"),
+    [
+        pytest.param(At("INSERT INTO migrate_meta.verify_range"), 0, id="before the plan"),
+        pytest.param(At(_SAVES), 0, id="before the first range"),
+        pytest.param(At(_SAVES, 2), 1, id="after the first range"),
+        pytest.param(At(_SAVES, 7), 6, id="after the sixth range"),
+        pytest.param(At("DELETE FROM migrate_meta.verify_range .* sweep", 2), -1, id="at the end"),
+    ],
+)
+def test_a_killed_run_is_gone_on_with(lab: Lab, killing: Killing, at: At, proven: int) -> None:
     lab.table("t", "id BIGINT NOT NULL PRIMARY KEY, v INT", [(n, n % 7) for n in range(300)])
     config = small_ranges(lab)
     undisturbed = run(config, resume=False)
     assert undisturbed["ok"]
-    assert run_killed(config, kill, "checksum") == -signal.SIGKILL
+    run_killed(killing, config, at)
     again = run(config)
     assert same(again) == same(undisturbed)
     kept = [note.split(" ")[:3:2] for note in again["notes"] if "were proven by a run that didn't end" in note]
     ranges = kept[0][1] if kept else ""
-    assert kept == {"after:1": [["1", ranges]], "after:6": [["6", ranges]], "done:1": [[ranges, ranges]]}.get(kill, [])
-    assert len(again["cuts"]) == (2 if kill.startswith("after") else 1)
+    assert kept == ([[ranges if proven < 0 else str(proven), ranges]] if proven else [])
+    assert len(again["cuts"]) == (2 if proven > 0 else 1)
     assert not any("didn't end" in note for note in run(config)["notes"])  # an ended run leaves nothing
 
 
-def test_runs_that_are_killed_at_any_instant_come_to_their_end(lab: Lab) -> None:
-    lab.table("t", "id BIGINT NOT NULL PRIMARY KEY, v INT", [(n, n % 7) for n in range(600)])
-    config = small_ranges(lab, 20)
-    lab.on_target("DELETE FROM $.t WHERE id = 599")
-    undisturbed = run(config, False, verify_rows)
-    assert undisturbed["tables"][0]["missing"] == 1
-    rng = random.Random(5)
-    for _ in range(4):
-        process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, "none:0", "-c", str(config.path), "rows"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        try:
-            process.wait(rng.uniform(0.5, 2.0))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    assert same(run(config, True, verify_rows)) == same(undisturbed)
-
-
-def test_what_was_unequal_is_proven_anew(lab: Lab) -> None:
+def test_what_was_unequal_is_proven_anew(lab: Lab, killing: Killing) -> None:
     lab.table("t", "id BIGINT NOT NULL PRIMARY KEY, v INT", [(n, n % 7) for n in range(300)])
     config = small_ranges(lab)
     lab.on_target("UPDATE $.t SET v = 9 WHERE id = 3")
-    assert run_killed(config, "after:8", "checksum") == -signal.SIGKILL
+    run_killed(killing, config, At(_SAVES, 8))  # of nine ranges that were proven by then, the unequal one isn't kept
     lab.on_target("UPDATE $.t SET v = 3 WHERE id = 3")
     again = run(config)
     assert again["ok"]
     assert any(note.startswith("7 of") for note in again["notes"])
 
 
-def test_other_tables_options_and_shapes_are_another_run(lab: Lab) -> None:
+def test_other_tables_options_and_shapes_are_another_run(lab: Lab, killing: Killing) -> None:
     lab.table("t", "id BIGINT NOT NULL PRIMARY KEY, v INT", [(n, n % 7) for n in range(300)])
     config = small_ranges(lab)
-    assert run_killed(config, "after:5", "checksum") == -signal.SIGKILL
+    run_killed(killing, config, At(_SAVES, 6))
     assert not run(config, True, partial(verify_checksum, strong=True))["notes"]
     lab.on_target("ALTER TABLE $.t ADD INDEX (v)")
     assert not run(config, resume=False)["notes"]

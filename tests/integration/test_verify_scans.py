@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from migrate.catalog import read_catalog
-from migrate.config import load_config
-from migrate.db import connect
+from migrate.config import Verify, load_config
+from migrate.db import Row, Session, connect
 from migrate.errors import ConfigError, MigrateError, NoGo
+from migrate.ledger import load_ledger
 from migrate.sandbox import Sandbox
+from tests.integration.books import Books
 from tests.verify_lab import Lab
 from verify.model import Totals
 from verify.ranges import split
 from verify.readers import Readers
-from verify.run import verify_checksum, verify_rows
+from verify.run import verify_all, verify_checksum, verify_rows
 from verify.scan import check_count
 from verify.tables import Pair, load
 
@@ -147,3 +152,56 @@ def test_no_tables_are_an_error(lab: Lab) -> None:
     config.path.write_text(config.path.read_text() + f"[[ignore]]\nschema = '{lab.schema}'\n")
     with pytest.raises(ConfigError, match="0 tables matched"):
         verify_checksum(load_config(config.path))
+
+
+def test_digest_counts_and_control_totals_leave_tikv_added_up(
+    servers: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The statements that `verify all` really sends, of 32 and 64 bits, of whole tables and of ranges."""
+    monkeypatch.setattr("verify.prove._SHARD_ROWS", 1)
+    sent: list[str] = []
+    query = Session.query
+
+    def heard(self: Session, sql: str, args: Sequence[Any] = ()) -> list[Row]:
+        if self.endpoint.name == "target":
+            sent.append(sql)
+        return query(self, sql, args)
+
+    lab = Lab(servers.sources, servers.target, tmp_path, "vs")
+    try:
+        config = Books(lab).config(tmp_path)
+        for number, source in enumerate(lab.sources):
+            lab.run(source, f"ANALYZE TABLE $.entry_{number}")
+        controlled = {c.table for c in load_ledger(str(config.pack)).controls}
+        assert len(controlled) > 1
+        with connect(config.target) as session:
+            for strong, rows in ((False, 500_000), (True, 500_000), (True, 60)):
+                with monkeypatch.context() as patch:
+                    patch.setattr(Session, "query", heard)
+                    assert verify_all(replace(config, verify=Verify(range_rows=rows)), strong=strong).ok
+                combined = {sql for sql in sent if "SUM(CRC32(MD5(" in sql and "GROUP BY" in sql and "MIN(" in sql}
+                assert {
+                    f"{lab.schema}.{re.findall(r'FROM `[^`]+`.`([^`]+)`', sql)[0]}" for sql in combined
+                } == controlled
+                assert any(" WHERE " in sql for sql in combined) == (rows == 60)
+                for sql in combined:
+                    _all_added_up(session.query(f"EXPLAIN {sql}"), strong)
+                sent.clear()
+            lab.on_target("ANALYZE TABLE $.entry")
+            for sql in combined:
+                _all_added_up(session.query(f"EXPLAIN {sql}"), strong)
+    finally:
+        lab.drop()
+
+
+def _all_added_up(plan: Sequence[Row], strong: bool) -> None:
+    """One aggregation in TiKV does all, and what reads rows is below it."""
+    shown = "\n".join(map(str, plan))
+    (pushed,) = (row[4] for row in plan if "Agg" in row[0] and row[2] == "cop[tikv]")
+    assert pushed.count("sum(crc32(md5(") == 1 + strong, shown
+    assert pushed.count("count(1)") == 1, shown
+    assert pushed.count("sum(") > 1 + strong, shown  # the control totals
+    assert "min(" in pushed, shown
+    assert "max(" in pushed, shown
+    above = [row[0] for row in plan if row[2] == "root"]
+    assert all("Agg" in name or "Reader" in name or "Projection" in name for name in above), shown

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from migrate.config import Config, Verify, load_config, parse_url
 from migrate.db import connect
 from migrate.sandbox import Sandbox
-from tests.follower import make_state
+from tests.follower import await_true, make_state
 from tests.verify_lab import Lab
 from verify.cli import main
 from verify.run import verify_checksum
@@ -130,16 +130,18 @@ def test_watching_a_live_system_goes_on_over_a_round_that_fails(lab: Lab) -> Non
     make_state(config)
     with connect(config.target) as session:  # of m1 only: no cut can be made
         session.execute(
-            "REPLACE INTO migrate_meta.sync_status VALUES (%s, 'm1', NOW(6) + INTERVAL 2 SECOND, '{}')", [config.name]
+            "REPLACE INTO migrate_meta.sync_status VALUES (%s, 'm1', NOW(6) + INTERVAL 1 HOUR, '{}')", [config.name]
         )
     command = [sys.executable, "-m", "verify.cli", "-c", str(config.path), "watch", "--every", "1s", "--within", "2s"]
     with subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert "this round proved nothing: sync runs for m1 and not for m2" in process.stderr.readline()
+        with connect(config.target) as session:
+            session.execute("DELETE FROM migrate_meta.sync_status WHERE migration = %s", [config.name])
         first = json.loads(process.stdout.readline())
         lab.on_target("DELETE FROM $.t WHERE id = 5")
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not (found := json.loads(process.stdout.readline()))["watch"]["new"]:
             assert time.monotonic() < deadline
         process.terminate()
@@ -150,18 +152,30 @@ def test_watching_a_live_system_goes_on_over_a_round_that_fails(lab: Lab) -> Non
 
 def test_a_busy_source_is_waited_for_with_the_reason(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
     config = replace(watched(lab), verify=Verify(threads_running=3))
-    results = []
-    sleepers = [
-        threading.Thread(target=lab.run, args=(lab.sources[0], "DO SLEEP(3)"), daemon=True) for _ in range(4)
-    ]  # fmt: skip
-    for sleeper in sleepers:
-        sleeper.start()
-    time.sleep(0.3)
-    began = time.monotonic()
-    results.append(verify_checksum(config))
-    assert results[0].ok
-    assert 1.5 < time.monotonic() - began < 20
-    assert "waiting: m1 runs " in caplog.text
+    with ThreadPoolExecutor(5) as pool:
+        sleepers = [pool.submit(lab.run, lab.sources[0], "DO SLEEP(100)") for _ in range(4)]
+        await_true(lambda: len(sleeping(lab)) == len(sleepers))
+        verified = pool.submit(verify_checksum, config)
+        try:
+            await_true(lambda: "waiting: m1 runs " in caplog.text)
+            assert not verified.done()
+        finally:
+            lab.run(lab.sources[0], *(f"KILL QUERY {number}" for number in sleeping(lab)))
+        assert verified.result(60).ok
+
+
+def sleeping(lab: Lab) -> list[int]:
+    """The connections of the first source that sleep in a statement."""
+    with lab.sources[0].connect() as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT ID FROM information_schema.PROCESSLIST WHERE INFO = 'DO SLEEP(100)'")
+        return [int(number) for (number,) in cursor.fetchall()]
+
+
+def executed(server: Any) -> str:
+    """The GTIDs of a server."""
+    with server.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT @@global.gtid_executed")
+        return str(cursor.fetchone()[0]).replace("\n", "")
 
 
 @pytest.fixture(scope="module")
@@ -174,13 +188,10 @@ def replica(servers: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Itera
         sandbox.up(instances=1, mysql="5.6")
         server = sandbox.sources[0]
         config = load_config(servers.config).sources[0]
-        with server.connect() as connection, connection.cursor() as cursor, source.connect() as other:
-            with other.cursor() as asked:
-                asked.execute("SELECT @@global.gtid_executed")
-                executed = asked.fetchone()[0].replace("\n", "")
+        with server.connect() as connection, connection.cursor() as cursor:
             cursor.execute("SET GLOBAL server_id = 77")
             cursor.execute("RESET MASTER")
-            cursor.execute(f"SET GLOBAL gtid_purged = '{executed}'")
+            cursor.execute(f"SET GLOBAL gtid_purged = '{executed(source)}'")
             cursor.execute(
                 f"CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={source.port}, MASTER_USER='{config.user}', "
                 f"MASTER_PASSWORD='{config.password}', MASTER_AUTO_POSITION=1"
@@ -192,19 +203,13 @@ def replica(servers: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def test_a_replica_is_read_instead_of_its_source_at_a_position_of_the_source(lab: Lab, replica: Any) -> None:
     config = watched(lab)
     config = replace(config, replicas={"m1": parse_url(replica.url, "m1")})
-    deadline = time.monotonic() + 20
     with replica.connect() as connection, connection.cursor() as cursor:
-        while not cursor.execute(f"SHOW TABLES FROM {lab.schema} LIKE 't_0'"):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        time.sleep(0.5)
+        await_true(lambda: executed(replica) == executed(lab.sources[0]))
         assert Throttle(config).reason() is None
         result = verify_checksum(config)
         assert result.ok, result.text()
         (cut,) = result.cuts
-        with lab.sources[0].connect() as source, source.cursor() as asked:
-            asked.execute("SELECT @@global.gtid_executed")
-            assert cut.positions["m1"]["gtid_set"] == asked.fetchone()[0].replace("\n", "")
+        assert cut.positions["m1"]["gtid_set"] == executed(lab.sources[0])
         cursor.execute(f"DELETE FROM {lab.schema}.t_0 WHERE id = 4")  # only a reader of the replica can see that
         assert verify_checksum(config).tables[0].extra == 1
         cursor.execute("STOP SLAVE")

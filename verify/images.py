@@ -14,6 +14,7 @@ from migrate.db import Session
 from migrate.errors import NoGo
 from migrate.model import Column, ShardTable, quote
 from verify.encoding import Kind, finish, show
+from verify.mapped import over
 from verify.model import Values
 from verify.tables import Pair
 
@@ -105,7 +106,8 @@ class Place:
 
     def _where(self, key: Key) -> str:
         return " AND ".join(
-            f"{quote(name)} = {self._value(name, value, None)}" for name, value in zip(self.pair.key, key, strict=True)
+            f"{over(self.shard, quote(name))} = {self._value(name, value, None)}"
+            for name, value in zip(self.pair.key, key, strict=True)
         )
 
     def _exactly(self, before: Image) -> str:
@@ -142,7 +144,8 @@ class Place:
     def _utf8(self, name: str) -> str:
         column: Column = self._definition.column(name)
         text = self.pair.kind(name) is Kind.LARGE_TEXT and self.shard is not None
-        return f"CONVERT({quote(column.name)} USING utf8mb4)" if text else quote(column.name)
+        value = over(self.shard, quote(column.name))
+        return f"CONVERT({value} USING utf8mb4)" if text else value
 
 
 def differing(one: Image | None, seen: Values | None) -> Sequence[str]:

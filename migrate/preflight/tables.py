@@ -30,7 +30,7 @@ def shapes(table: MergedTable) -> Iterator[Check]:
     first = table.shards[0]
     alike: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for other in table.shards[1:]:
-        apart = differences(first.definition, other.definition)
+        apart = differences(first.definition, other.definition, rebuilt=table.mapped)
         if apart:
             alike[tuple(apart)].append(str(other.shard))
     for sentences, shards in alike.items():

@@ -90,7 +90,7 @@ def _made(source: TableDef, name: str, spec: ColumnSpec, column: Column | None, 
     if column is None:
         value = str(spec.value)
         whole = spec.type or ("int" if isinstance(spec.value, int) else f"varchar({max(1, len(value))})")
-        made = _typed(Column(name, "", "", nullable=False), whole, source.collation)
+        made = _typed(Column(name, "", "", nullable=False), whole, "utf8mb4_bin")
         _fits(made, value)
         return replace(made, origin=Constant(value))
     if column.generated is not None:
@@ -100,7 +100,8 @@ def _made(source: TableDef, name: str, spec: ColumnSpec, column: Column | None, 
     plain = replace(column, name=name, nullable=column.nullable and spec.null, auto_increment=False, on_update=None,
                     default_is_expression=False, invisible=False)  # fmt: skip
     origin, whole = _converted(source, spec, column, specs)
-    made = replace(_typed(plain, spec.type or whole, source.collation), origin=origin)
+    collation = "utf8mb4_bin" if isinstance(origin, Coded) else source.collation
+    made = replace(_typed(plain, spec.type or whole, collation), origin=origin)
     if isinstance(origin, Scaled) and made.type != "decimal":
         raise _Problem("with a scale its type is DECIMAL")
     if isinstance(origin, Split) and made.type != "varchar":

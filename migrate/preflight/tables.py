@@ -9,7 +9,7 @@ from migrate.ledger import Ledger
 from migrate.model import FLOATS, TEXTS, MergedTable
 from migrate.preflight.report import Check, failed, ok, warning
 from migrate.routes import Routing
-from migrate.schema import differences, target_ddl
+from migrate.schema import apart, target_ddl
 
 _UNICODE = ("utf8", "utf8mb3", "utf8mb4", "ascii")
 
@@ -30,11 +30,11 @@ def shapes(table: MergedTable) -> Iterator[Check]:
     first = table.shards[0]
     alike: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for other in table.shards[1:]:
-        apart = differences(first.definition, other.definition, rebuilt=table.mapped)
-        if apart:
-            alike[tuple(apart)].append(str(other.shard))
-    for sentences, shards in alike.items():
-        yield failed("shapes", str(table.target), f"{_some(shards)} differ from {first.shard}: {'; '.join(sentences)}",
+        sentences = apart(table, other)
+        if sentences:
+            alike[tuple(sentences)].append(str(other.shard))
+    for told, shards in alike.items():
+        yield failed("shapes", str(table.target), f"{_some(shards)} differ from {first.shard}: {'; '.join(told)}",
                      "ALTER these shards so that all are the same")  # fmt: skip
     if not alike:
         yield ok("shapes", str(table.target), f"{len(table.shards)} shards of one shape")

@@ -6,10 +6,11 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 
 from migrate.conversion import made_of
-from migrate.model import TEXTS, Column, Index, MergedTable, TableDef, Target, quote
+from migrate.model import TEXTS, Column, Index, MergedTable, ShardTable, TableDef, Target, quote
 from migrate.schema.collation import comparison_change, target_collation
 from migrate.schema.column import target_column
 from migrate.schema.index import target_index
+from migrate.schema.shape import differences
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,25 @@ def target_ddl(table: MergedTable) -> TargetSchema:
     meant = replace(meant, indexes=tuple(indexes))
     changes += _left_behind(table) + _mapped(table)
     return TargetSchema(table.target, _render(table.target, meant), meant, tuple(changes), tuple(refusals))
+
+
+def apart(table: MergedTable, other: ShardTable) -> list[str]:
+    """What is different in the rows of a shard from those of the table's first one, a sentence each: by what they
+    become where columns are mapped."""
+    first = table.shards[0]
+    if not table.mapped:
+        return differences(first.definition, other.definition)
+    one, two = (target_ddl(replace(table, shards=(shard,))).definition for shard in (first, other))
+    return differences(one, two, rebuilt=True)
+
+
+def shards_apart(table: MergedTable) -> list[str]:
+    """What is different from the first shard of the table in each other one, a sentence each."""
+    return [
+        f"{other.shard} differs from {table.shards[0].shard}: {difference}"
+        for other in table.shards[1:]
+        for difference in apart(table, other)
+    ]
 
 
 def _collation_changes(source: tuple[Column, ...], target: list[Column]) -> list[str]:

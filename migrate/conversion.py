@@ -1,10 +1,9 @@
-"""The values of a mapped column: made of the source's by its server in SQL and here in Python, exactly or not at all;
-and the way back."""
+"""The values of a mapped column, made of the source's by its server or here: exactly, or not at all."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from decimal import Decimal, localcontext
 
 from migrate.model import INTEGERS, TEXTS, Coded, Column, Constant, Renamed, Scaled, ShardTable, Split, literal, quote
@@ -182,7 +181,7 @@ def _short(text: bytes, limit: int) -> bytes:
     return text
 
 
-# -- the way back ------------------------------------------------------------------------------------------------------
+# -- what is made of what ----------------------------------------------------------------------------------------------
 
 
 def source_of(column: Column) -> Column | None:
@@ -220,44 +219,3 @@ def irreversible(table: ShardTable) -> list[str]:
                 if twice:
                     found.append(f"column {column.name}: {', '.join(twice)} stands for several codes")
     return found
-
-
-def backward(table: ShardTable, row: Mapping[str, str | None]) -> dict[str, str | None]:
-    """A row of the target, texts by column, as that shard has it: of the columns that are carried. ValueError names the
-    column and why there is no such row on the shard."""
-    found: dict[str, str | None] = {}
-    for column in table.definition.stored_columns:
-        if isinstance(column.origin, Constant) and column.name in row and row[column.name] != column.origin.value:
-            raise ValueError(f"column {column.name}: {row[column.name]!r} isn't {column.origin.value!r}")
-    for name, columns in made_of(table).items():
-        if all(c.name in row for c in columns):
-            try:
-                found[name] = _backward(columns, [row[c.name] for c in columns])
-            except ValueError as error:
-                raise ValueError(f"column {columns[0].name}: {error}") from None
-    return found
-
-
-def _backward(columns: Sequence[Column], values: Sequence[str | None]) -> str | None:
-    column, value = columns[0], values[0]
-    if isinstance(column.origin, Split):
-        if None in values:
-            if any(v is not None for v in values):
-                raise ValueError("some parts are NULL, and some aren't")
-            return None
-        if any(column.origin.separator in str(v) for v in values):
-            raise ValueError(f"a part has a {column.origin.separator!r} in it")
-        return column.origin.separator.join(map(str, values))
-    if value is None:
-        return None
-    match column.origin:
-        case Coded(_, codes):
-            olds = [old for old, new in codes if new == value]
-            if len(olds) != 1:
-                raise ValueError(f"{value!r} is no code's" if not olds else f"{value!r} stands for several codes")
-            return olds[0]
-        case Scaled(source, scale):
-            return _decimal(value.encode(), scale, *digits(source)).decode()
-        case Renamed(source, True) if column.type == "decimal":
-            return _decimal(value.encode(), 0, *digits(source)).decode()
-    return value

@@ -163,8 +163,6 @@ def _refusal(change: Change, pairs: dict[str, Pair], direction: Direction) -> st
         return "the key stands more than once: which row is right, nobody but its owner can say"
     if not pair.key or change.key is None:
         return "the table has no key to find the row by"
-    if direction == "target" and pair.merged.mapped:
-        return "the route maps its columns: mend the row on its shard by hand"
     if direction == "target" and change.shard is None:
         return "which shard such a row belongs to isn't known: insert it there by hand"
     return ""

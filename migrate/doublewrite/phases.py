@@ -45,8 +45,8 @@ class Wish:
 
 
 def install_everywhere(config: Config) -> None:
-    """Creates schema migrate_outbox on every server, and the phase, which is off. Safe to repeat. ConfigError if a route
-    maps columns."""
+    """Creates schema migrate_outbox on every server, and the phase, which is off. Safe to repeat. ConfigError if
+    a route maps columns."""
     refuse_mapped(config)
     for endpoint in (*config.sources, config.target):
         with connect(endpoint, patience_s=config.run.patience_s) as session:

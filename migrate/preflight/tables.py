@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
+from migrate.conversion import irreversible
 from migrate.ledger import Ledger
 from migrate.model import FLOATS, TEXTS, MergedTable
 from migrate.preflight.report import Check, failed, ok, warning
@@ -103,6 +104,16 @@ def carried(table: MergedTable) -> Iterator[Check]:
                       "let the application or a job do what it does before the cutover")  # fmt: skip
     if not schema.refusals:
         yield ok("schema", str(table.target), f"{len(schema.changes)} changes, which `migrate schema` shows")
+
+
+def way_back(table: MergedTable) -> Iterator[Check]:
+    """That a mapped table has none, and which columns would stand in the way of one by other means."""
+    if not table.mapped:
+        return
+    found = {reason: str(t.shard) for t in reversed(table.shards) for reason in irreversible(t)}
+    columns = "".join(f"; {shard}: {reason}" for reason, shard in found.items())
+    yield warning("way_back", str(table.target), "its columns are mapped: there is no double write, and no way back "
+                  f"from its cutover{columns}", "cut over with --no-way-back, and keep the old system")  # fmt: skip
 
 
 def _some(names: Sequence[str]) -> str:

@@ -165,7 +165,7 @@ class Route(_Strict):
         return bool(self.columns or self.drop or self.key)
 
     @model_validator(mode="after")
-    def _plain_keys(self) -> Route:
+    def _not_both(self) -> Route:
         if self.mapped and self.key_collision == "interleave":
             raise ValueError('key_collision = "interleave" and mapped columns exclude each other')
         return self

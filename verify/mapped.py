@@ -20,8 +20,9 @@ def value_of(column: Column) -> str:
     match column.origin:
         case None:
             return quote(column.name)
-        case Renamed(source):
-            return quote(source.name)
+        case Renamed(source, checked):
+            number = checked and source.type in INTEGERS | {"decimal"}  # without the zeros of ZEROFILL
+            return f"({quote(source.name)} + 0)" if number else quote(source.name)
         case Constant(value):
             return value if column.type in INTEGERS else literal(value)
         case Scaled(source, scale):
@@ -132,7 +133,8 @@ def _scale(column: Column) -> int:
 
 def _coded(column: Column, source: Column, codes: tuple[tuple[str, str], ...]) -> str:
     name = quote(source.name)
-    hexed = f"HEX(CONVERT({name}{' + 0' if source.type in INTEGERS else ''} USING utf8mb4))"
+    number = source.type in INTEGERS | {"decimal"}
+    hexed = f"HEX(CONVERT({name}{' + 0' if number else ''} USING utf8mb4))"
     known = ", ".join(f"'{old.encode().hex().upper()}'" for old, _ in codes)
     values = ", ".join(f"'{new}'" if column.type in INTEGERS else literal(new) for _, new in codes)
     unknown = (

@@ -157,7 +157,7 @@ class Router:
         """What the change means for the target table, as it is now."""
         merged = self._fresh(target)
         shadow = self._shadow(shard.schema, shard.table)
-        if merged.mapped and change.kind in ("alter", "create") and change.after is not None and not shadow:
+        if self._maps(target) and change.kind in ("alter", "create") and change.after is not None and not shadow:
             return decide_mapped(change, shard, merged, lambda table: as_routed(self.config, table))
         return decide(change, shard, merged, self._on_target(target))
 
@@ -204,6 +204,10 @@ class Router:
                 self._targets[shard] = target
         self.forget()
 
+    def _maps(self, target: Target) -> bool:
+        """Whether a route to that table maps columns, even one that a shard doesn't fit now."""
+        return any(route.mapped for route in self.config.routes if route.target == str(target))
+
     def _as_it_is(self, shard: Shard, definition: TableDef) -> ShardTable:
         """A shard as its route maps it, or as it stands where it doesn't fit: its first row is refused then."""
         try:
@@ -212,9 +216,13 @@ class Router:
             return ShardTable(shard, definition)
 
     def names_on(self, shard: Shard, target: Target, columns: Sequence[str]) -> str:
-        """Columns of the target as a statement about that shard says them, with commas between."""
+        """Columns of the target as a statement about that shard says them, with commas between. Doubt if the shard
+        isn't as its route maps it."""
         definition = self._merged[target].table(shard).definition
-        return ", ".join(definition.column(name).sql for name in columns)
+        try:
+            return ", ".join(definition.column(name).sql for name in columns)
+        except KeyError as missing:
+            raise Doubt(target, f"{shard} has nothing that {missing} is made of: see its route's columns") from None
 
     def shards(self, target: Target) -> Iterator[Shard]:
         """All shards of a target table."""

@@ -254,7 +254,9 @@ def test_only_what_can_go_wrong_is_asked_for() -> None:
     wide = made(columns=COLUMNS | {"user": {"from": "user_id", "type": "bigint"}})
     assert misfit_sql(wide.definition.column("user")) == ""
     narrow = made(columns=COLUMNS | {"user": {"from": "user_id", "type": "int unsigned"}})
-    assert misfit_sql(narrow.definition.column("user")) == "IFNULL(`user_id` NOT BETWEEN 0 AND 4294967295, FALSE)"
+    assert misfit_sql(narrow.definition.column("user")) == (
+        "IFNULL(CAST(`user_id` AS DECIMAL(20,0)) NOT BETWEEN 0 AND 4294967295, FALSE)"
+    )
 
 
 def test_what_is_kept_of_a_definition_is_the_table_as_it_stands() -> None:

@@ -82,7 +82,7 @@ def _misfits(column: Column) -> list[str]:
                 return []
             # DECIMAL: MySQL 5.6 compares a BIGINT UNSIGNED with a negative number as if both had no sign
             return [f"CAST({name} AS DECIMAL(20,0)) NOT BETWEEN {low} AND {high}"]
-        case Renamed(source, True) if column.type in TEXTS:
+        case Renamed(source, True) if column.type in ("char", "varchar"):
             return [f"CHAR_LENGTH({name}) > {length(column)}"] if length(column) < length(source) else []
         case Renamed(_, True) | Scaled() if column.type == "decimal":
             return [f"{_exact_sql(column)} <> {value_sql(column)}"]
@@ -193,6 +193,12 @@ def source_of(column: Column) -> Column | None:
     if column.origin is None:
         return column
     return None if isinstance(column.origin, Constant) else column.origin.source
+
+
+def as_it_stands(column: Column) -> bool:
+    """Whether its values are the source's, though not every one may be carried: text, or of the same type."""
+    origin = column.origin
+    return isinstance(origin, Renamed) and (column.type in TEXTS or column.type == origin.source.type != "decimal")
 
 
 def made_of(table: ShardTable) -> dict[str, list[Column]]:

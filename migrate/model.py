@@ -51,7 +51,9 @@ class Column:
     @property
     def converted(self) -> bool:
         """Whether its values become others on the way to the target, or may not be carried at all."""
-        return self.origin is not None and not (isinstance(self.origin, Renamed) and not self.origin.checked)
+        if isinstance(self.origin, Renamed):
+            return self.origin.checked
+        return self.origin is not None and not isinstance(self.origin, Constant)
 
 
 @dataclass(frozen=True, slots=True)

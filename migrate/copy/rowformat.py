@@ -11,18 +11,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from migrate.conversion import misfit_sql, source_of, value_sql
+from migrate.conversion import as_it_stands, misfit_sql, source_of, value_sql
 from migrate.errors import MigrateError
 from migrate.model import (
     BINARIES,
     FLOATS,
     INTEGERS,
-    TEXTS,
     TIMES,
     Column,
     Constant,
     Interleave,
-    Renamed,
     TableDef,
     quote,
 )
@@ -89,9 +87,23 @@ def _kind(column: Column) -> Kind:
 
 def _value(column: Column, interleave: Interleave | None) -> str:
     """The expression whose text is the column's exact value, or the reason why it can't be carried."""
+    if not column.converted:
+        return _plain(column, interleave)
+    source = source_of(column)
+    assert source is not None
+    value = _plain(column, None) if as_it_stands(column) else value_sql(column)
+    unfit = misfit_sql(column)
+    if not unfit:
+        return value
+    shown = f"IFNULL(LEFT(CONVERT({quote(source.name)} USING utf8mb4), 99), 'NULL')"
+    reason = _reason(f"{source.name} can't be mapped exactly: ")
+    return f"IF({unfit}, CONCAT({reason}, {shown}), {value})"
+
+
+def _plain(column: Column, interleave: Interleave | None) -> str:
     name = column.sql
-    if column.converted:
-        return _mapped(column)
+    if isinstance(column.origin, Constant):
+        return name
     if interleave:
         return f"({name} * {1 << interleave.bits} + {interleave.number})"
     if column.type in FLOATS:  # FLOAT prints six digits; as a DOUBLE product it prints all, and -0 stays -0
@@ -102,20 +114,6 @@ def _value(column: Column, interleave: Interleave | None) -> str:
     if unnamed := no_text(column):
         return f"IF({unnamed}, {_reason('it is not to be told from its empty member')}, {text})"
     return text
-
-
-def _mapped(column: Column) -> str:
-    source = source_of(column)
-    plain = isinstance(column.origin, Renamed) and column.type in TEXTS
-    value = _text(column.sql, column) if plain else value_sql(column)
-    if isinstance(column.origin, Constant) or source is None:
-        return column.sql
-    unfit = misfit_sql(column)
-    if not unfit:
-        return value
-    shown = f"IFNULL(LEFT(CONVERT({quote(source.name)} USING utf8mb4), 99), 'NULL')"
-    reason = _reason(f"{source.name} can't be mapped exactly: ")
-    return f"IF({unfit}, CONCAT({reason}, {shown}), {value})"
 
 
 def _text(name: str, column: Column) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from migrate.conversion import Text, forward, source_of
 from migrate.copy.rowformat import escaped_line
-from migrate.model import FLOATS, TEXTS, Column, ShardTable, quote
+from migrate.model import TEXTS, Column, Renamed, ShardTable, quote
 from migrate.sync.image import Image, RowDecoder
 from migrate.sync.render import plain_line, texts_of
 from migrate.sync.values import Codec
@@ -38,9 +38,9 @@ class MappedDecoder(RowDecoder):
 
     def _coded(self, column: Column, places: dict[str, int]) -> Codec:
         source = source_of(column)
-        if source is not None and not column.converted:
+        if source is not None and (not column.converted or _of_one_type(column, source)):
             return self._plainly._codecs[places[source.name]]
-        return Codec("", kind="text" if column.type in TEXTS else "float" if column.type in FLOATS else "bare")
+        return Codec("", kind="text" if column.type in TEXTS else "bare")
 
     def _maker(self, column: Column, places: dict[str, int]) -> tuple[int, Callable[[Text], Text] | None, Codec | None]:
         """Where the element that a column is made of stands in the source's image, and what makes it; -1: nowhere."""
@@ -48,6 +48,8 @@ class MappedDecoder(RowDecoder):
         if source is None:
             return -1, forward(column), None
         place = places[source.name]
+        if _of_one_type(column, source):
+            return place, None if column.nullable else _never_null, None
         return (place, forward(column), self._plainly._codecs[place]) if column.converted else (place, None, None)
 
     def images(self, data: bytes, start: int, end: int) -> list[Image]:
@@ -62,7 +64,18 @@ class MappedDecoder(RowDecoder):
                 found.append(element)
                 continue
             try:
-                found.append(make(None if element is None or coded is None else coded.said(element)))
+                found.append(make(coded.said(element) if coded is not None and element is not None else element))
             except ValueError as error:
                 raise self._plainly._refused(image, place, f"it can't be mapped exactly: {error}") from None
         return tuple(found)
+
+
+def _of_one_type(column: Column, source: Column) -> bool:
+    """Whether its values are the source's, and all that may be asked of them is that they aren't NULL."""
+    return isinstance(column.origin, Renamed) and column.full_type == source.full_type
+
+
+def _never_null(element: Any) -> Any:
+    if element is None:
+        raise ValueError("it is NULL, and the target's column is NOT NULL")
+    return element

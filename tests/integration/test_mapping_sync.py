@@ -16,7 +16,7 @@ from migrate.db import connect
 from migrate.sandbox import Sandbox
 from migrate.source import capture_positions
 from migrate.sync.resolution import read_holds
-from tests.fidelity import create_target
+from tests.fidelity import create_target, rows
 from tests.mapping_lab import ORDERS, ROUTES, TOPUPS, Old, expected
 from verify.freeze import Freeze
 from verify.result import Result
@@ -146,6 +146,38 @@ def test_statements_that_touch_no_carried_column_pass_and_others_hold(old: Old) 
     sync(config)
     assert "it touches" in held(config)["payment"]
     assert "mapped" in held(config)["payment"]
+
+
+ODD = r"""
+[[route]]
+schema = '$'
+table = 'odd'
+target = "$.odd"
+[route.columns]
+ratio = { from = "f", null = false }
+note = { from = "t", null = false }
+kind = { from = "e", null = false }
+at = { from = "d", null = false }
+"""
+
+
+def test_columns_that_only_lose_their_null(old: Old) -> None:
+    """Of every type: they are carried as they are, to the last digit of a FLOAT, by copy and by sync."""
+    old.on_shard(0, "CREATE TABLE $.odd (id INT PRIMARY KEY, f FLOAT, t TEXT CHARACTER SET latin1, e ENUM('a','é'), "
+                 "d DATETIME(2)) DEFAULT CHARSET utf8mb4", "INSERT INTO $.odd VALUES (1, 1.2345678, 'é', 'é', "
+                 "'2024-01-02 03:04:05.67')")  # fmt: skip
+    config = copied(old, ROUTES + ODD)
+    old.on_shard(0, "INSERT INTO $.odd VALUES (2, 7.6543212, '', 'a', '2024-01-02 03:04:05.67')",
+                 "UPDATE $.odd SET e = 'a' WHERE id = 1")  # fmt: skip
+    sync(config)
+    assert held(config) == {}
+    assert verify_rows(config).ok
+    assert rows(old.target, f"SELECT ratio * 1e0, note, kind FROM {old.schema}.odd ORDER BY id") == rows(
+        old.sources[0], f"SELECT f * 1e0, t, e FROM {old.schema}.odd ORDER BY id"
+    )
+    old.on_shard(0, "UPDATE $.odd SET f = NULL WHERE id = 2")
+    sync(config)
+    assert "column f: it can't be mapped exactly: it is NULL" in held(config)["odd"]
 
 
 def test_a_key_on_a_second_shard_holds_the_table(old: Old) -> None:

@@ -15,12 +15,12 @@ _WAITING = 100  # rows of a shard that are named of what is under way, the oldes
 
 
 def judge_rows(
-    part: Condition, table: str, own: Callable[[str], str], ask: Callable[[str], list[Row]], place: Values, found: Offenders,
-    newest: str | None, since: str | None,
+    part: Condition, table: str, own: Callable[[str], str], ask: Callable[[str], list[Row]], place: Values,
+    found: Offenders, newest: str | None, since: str | None,
 ) -> None:  # fmt: skip
-    """Adds what `ask` reads of the table (as SQL names it): every offender, with its `place`. `own`: what makes SQL over
-    its columns of SQL over the merged table's. Rows younger than `since` are under way, and their age counts back from
-    `newest`. They may be most of a day's business: only their sums and the oldest of them leave the server."""
+    """Adds what `ask` reads of the table (as SQL names it): every offender, with its `place`. `own` makes SQL over the
+    table's columns of SQL over the merged table's. Rows younger than `since` are under way, and their age counts back
+    from `newest`. They may be most of a day's business: only their sums and the oldest of them leave the server."""
     columns, time = dict(part.columns), own(quote(part.time)) if part.time else "NULL"
     shown, offends = ", ".join(own(quote(column)) for column in columns.values()), own(part.where)
     young = f"({time} IS NOT NULL AND {time} > '{since}')" if since else "0"

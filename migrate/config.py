@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from migrate.columns import ColumnSpec
 from migrate.errors import ConfigError
 
 _ENV = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -154,6 +155,20 @@ class Route(_Strict):
     target: Annotated[str, AfterValidator(_two_names)]
     key_collision: Literal["error", "interleave"] = "error"
     references: tuple[Annotated[str, AfterValidator(_three_names)], ...] = ()
+    columns: dict[str, ColumnSpec] = {}  # of the target, by name; see docs/mapping.md
+    drop: tuple[str, ...] = ()  # columns of the source that aren't carried
+    key: tuple[str, ...] = ()  # the target's primary key, where a constant is part of it
+
+    @property
+    def mapped(self) -> bool:
+        """Whether the target's columns are others than the source's."""
+        return bool(self.columns or self.drop or self.key)
+
+    @model_validator(mode="after")
+    def _not_both(self) -> Route:
+        if self.mapped and self.key_collision == "interleave":
+            raise ValueError('key_collision = "interleave" and mapped columns exclude each other')
+        return self
 
     def matches(self, schema: str, table: str) -> bool:
         return bool(re.fullmatch(self.schema_, schema) and re.fullmatch(self.table, table))

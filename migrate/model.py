@@ -32,10 +32,73 @@ class Column:
     generated: str | None = None
     stored: bool = False
     comment: str = ""
+    origin: Origin | None = field(default=None, repr=False)  # of a mapped column of a shard; None: as it stands there
 
     @property
     def unsigned(self) -> bool:
         return "unsigned" in self.full_type
+
+    @property
+    def sql(self) -> str:
+        """What a statement about its own table says for a column that is there, by that name or another, or a
+        constant. (Of one that is converted, its source column.)"""
+        if self.origin is None:
+            return quote(self.name)
+        if isinstance(self.origin, Constant):
+            return self.origin.value if self.type in INTEGERS else literal(self.origin.value)
+        return quote(self.origin.source.name)
+
+    @property
+    def converted(self) -> bool:
+        """Whether its values become others on the way to the target, or may not be carried at all."""
+        if isinstance(self.origin, Renamed):
+            return self.origin.checked
+        return self.origin is not None and not isinstance(self.origin, Constant)
+
+
+@dataclass(frozen=True, slots=True)
+class Renamed:
+    """A column of the source under another name. `checked`: of another type or without NULL, where not every value
+    may fit."""
+
+    source: Column
+    checked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """Integers of minor units: a value is worth 10 ** -scale of what stands there."""
+
+    source: Column
+    scale: int
+
+
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """Codes: (the source's value as text, the target's) of every value that may occur."""
+
+    source: Column
+    codes: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """The same value in every row."""
+
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The `part`th, from 1, of the `parts` that the separator splits the source's text into."""
+
+    source: Column
+    separator: str
+    part: int
+    parts: int
+
+
+Origin = Renamed | Scaled | Coded | Constant | Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +202,26 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class ShardTable:
-    """A shard with its shape and the server's own estimate of its size (rows, bytes of data)."""
+    """A shard with its shape and the server's own estimate of its size (rows, bytes of data).
+
+    The `definition` of a mapped shard is that of its rows as they are merged: columns have the target's names and
+    types, and their origins. `stands` is then the table as it is on the instance.
+    """
 
     shard: Shard
     definition: TableDef
     rows: int = 0
     data_bytes: int = 0
+    stands: TableDef | None = None
+
+    @property
+    def physical(self) -> TableDef:
+        """The table as it is on the instance."""
+        return self.stands or self.definition
+
+    @property
+    def mapped(self) -> bool:
+        return self.stands is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +245,18 @@ class MergedTable:
     @property
     def definition(self) -> TableDef:
         return self.shards[0].definition
+
+    @property
+    def mapped(self) -> bool:
+        """Whether columns of any shard are mapped."""
+        return any(s.mapped for s in self.shards)
+
+    def table(self, shard: Shard) -> ShardTable:
+        """That shard of it. KeyError if it is none."""
+        for table in self.shards:
+            if table.shard == shard:
+                return table
+        raise KeyError(shard)
 
     def remap(self, shard: Shard) -> dict[str, Interleave]:
         return self.interleaved.get(shard, {})

@@ -11,6 +11,7 @@ from migrate.catalog import has_md5
 from migrate.collisions import find_collisions
 from migrate.config import Config
 from migrate.db import connect
+from migrate.misfits import find_misfits
 from migrate.model import MergedTable, Shard, ShardTable
 from migrate.schema import TargetSchema, shards_apart, target_ddl
 from migrate.source import on_every_instance, read_routing
@@ -137,6 +138,7 @@ def make_plan(config: Config, *, exact: bool = False, scan: bool = True, workers
         problems += schema.refusals
         problems += shards_apart(table)
     if scan and not problems:  # keys of shards that aren't alike can't be compared
+        problems += [str(m) for m in find_misfits(config, routing.tables, workers=count)]
         problems += [str(c) for c in find_collisions(config, routing.tables, workers=count)]
     rows = _rows(config, [t for table in routing.tables for t in table.shards], exact, count)
     tables = tuple(

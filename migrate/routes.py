@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from migrate.config import Config, Route
 from migrate.errors import NoGo
+from migrate.mapped import mapped
 from migrate.model import INTEGERS, Interleave, MergedTable, Shard, ShardTable, Target
 
 
@@ -49,7 +50,9 @@ def resolve(config: Config, catalog: Iterable[ShardTable]) -> Routing:
             what = [f"route[{i}] to {config.routes[i].target}" for i in routes] + ["an ignore"] * ignores
             problems.append(f"{name} is matched by {' and by '.join(what)}: make one of the patterns narrower")
         elif routes:
-            shards[config.routes[routes[0]].target].append(table)
+            made, wrong = mapped(table, config.routes[routes[0]])
+            problems += [f"route[{routes[0]}] to {config.routes[routes[0]].target}: {name}: {w}" for w in wrong]
+            shards[config.routes[routes[0]].target].append(made)
         elif ignores:
             ignored.append(name)
         else:
@@ -71,6 +74,15 @@ def resolve(config: Config, catalog: Iterable[ShardTable]) -> Routing:
         for target, members in sorted(shards.items())
     )
     return Routing(tables, tuple(ignored), tuple(problems))
+
+
+def as_routed(config: Config, table: ShardTable) -> ShardTable:
+    """A shard as its route maps it. NoGo, with all that is wrong, if the mapping doesn't fit the table."""
+    route = next((r for r in config.routes if r.matches(table.shard.schema, table.shard.table)), None)
+    made, wrong = mapped(table, route) if route else (table, [])
+    if wrong:
+        raise NoGo(f"{table.shard} doesn't fit its route's columns: {'; '.join(wrong)}")
+    return made
 
 
 def _interleaved(
@@ -105,7 +117,9 @@ def _interleaved(
                 continue
             for table in referring:
                 at = home.get(_place(table.shard), [])
-                if column.lower() not in {c.name.lower() for c in table.definition.columns}:
+                if table.mapped:
+                    problems.append(f"references: {reference}: {table.shard} has mapped columns, which can't refer")
+                elif column.lower() not in {c.name.lower() for c in table.definition.columns}:
                     problems.append(f"references: {reference}: {table.shard} has no column {column}")
                 elif table.definition.column(column).type not in INTEGERS:
                     problems.append(f"references: {reference}: {table.shard}: the column isn't an integer")

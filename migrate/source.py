@@ -49,7 +49,9 @@ def capture_positions(config: Config) -> dict[str, Position]:
 def fingerprint(tables: Sequence[MergedTable]) -> str:
     """A SHA-256 over what the chunks of a copy depend on: targets, shards in order, shapes, interleaving."""
     facts = [
-        (str(t.target), [(str(s.shard), repr(s.definition), sorted(t.remap(s.shard).items())) for s in t.shards])
+        (str(t.target), [(str(s.shard), repr(s.physical), sorted(t.remap(s.shard).items())) for s in t.shards])
         for t in tables
     ]
+    mapped = [repr([(c, c.origin) for c in s.definition.columns]) for t in tables for s in t.shards if s.mapped]
+    facts += [(text, []) for text in mapped]
     return hashlib.sha256(repr(facts).encode()).hexdigest()

@@ -15,22 +15,22 @@ _WAITING = 100  # rows of a shard that are named of what is under way, the oldes
 
 
 def judge_rows(
-    part: Condition, table: str, ask: Callable[[str], list[Row]], place: Values, found: Offenders,
-    newest: str | None, since: str | None,
+    part: Condition, table: str, own: Callable[[str], str], ask: Callable[[str], list[Row]], place: Values,
+    found: Offenders, newest: str | None, since: str | None,
 ) -> None:  # fmt: skip
-    """Adds what `ask` reads of the table (as SQL names it): every offender, with its `place`. Rows younger than `since`
-    are under way, and their age counts back from `newest`. They may be most of a day's business: only their sums and
-    the oldest of them leave the server."""
-    columns, time = dict(part.columns), quote(part.time) if part.time else "NULL"
-    shown = ", ".join(quote(column) for column in columns.values())
+    """Adds what `ask` reads of the table (as SQL names it): every offender, with its `place`. `own` makes SQL over the
+    table's columns of SQL over the merged table's. Rows younger than `since` are under way, and their age counts back
+    from `newest`. They may be most of a day's business: only their sums and the oldest of them leave the server."""
+    columns, time = dict(part.columns), own(quote(part.time)) if part.time else "NULL"
+    shown, offends = ", ".join(own(quote(column)) for column in columns.values()), own(part.where)
     young = f"({time} IS NOT NULL AND {time} > '{since}')" if since else "0"
-    for row in ask(f"SELECT {shown} FROM {table} WHERE ({part.where}) AND NOT {young}"):
+    for row in ask(f"SELECT {shown} FROM {table} WHERE ({offends}) AND NOT {young}"):
         values: Values = {name: text_of(value) for name, value in zip(columns, row, strict=True)}
         found.add(values | place, _decimal(values.get("amount")))
     if since is None:
         return
-    money, currency = (quote(columns[name]) if name in columns else "NULL" for name in ("amount", "currency"))
-    where = f"FROM {table} WHERE ({part.where}) AND {young}"
+    money, currency = (own(quote(columns[name])) if name in columns else "NULL" for name in ("amount", "currency"))
+    where = f"FROM {table} WHERE ({offends}) AND {young}"
     for name, rows, amount in ask(f"SELECT {currency}, COUNT(*), SUM(ABS({money})) {where} GROUP BY 1"):
         found.wait(int(rows), text_of(name), _decimal(text_of(amount)))
     for row in ask(f"SELECT {shown}, {time} {where} ORDER BY {time} LIMIT {min(found.limit, _WAITING)}"):

@@ -18,6 +18,7 @@ from migrate.errors import ConfigError
 from migrate.ledger import Control, Entry
 from migrate.model import INTEGERS, ShardTable, quote
 from verify.encoding import Kind, show
+from verify.mapped import over
 from verify.model import Values
 from verify.readers import Readers
 from verify.tables import Pair
@@ -101,11 +102,17 @@ class Measure:
         A shard of None is the target."""
         groups = [self.pair.piece(name, shard) for name in self.by]
         if self.day:
-            groups.append(f"IFNULL(DATE({quote(self.day)}),'N')")
+            groups.append(f"IFNULL(DATE({over(shard, quote(self.day))}),'N')")
         bounds, key = ["NULL", "NULL"], self.pair.key
         if len(key) == 1 and self.pair.merged.definition.column(key[0]).type in INTEGERS:
             bounds = [f"{f}({self.pair.piece(key[0], shard)})" for f in ("MIN", "MAX")]
-        columns = [*groups, "COUNT(*)", *bounds, *(f"SUM({sql})" for _, sql in self.sums), *([more] if more else [])]
+        columns = [
+            *groups,
+            "COUNT(*)",
+            *bounds,
+            *(f"SUM({over(shard, sql)})" for _, sql in self.sums),
+            *([more] if more else []),
+        ]
         table = shard.shard.sql if shard else self.pair.merged.target.sql
         listed = [c for c in (self.pair.condition(shard), condition) if c]
         where = f" WHERE {' AND '.join(listed)}" if listed else ""

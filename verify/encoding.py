@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 from migrate.errors import NoGo
 from migrate.model import BINARIES, FLOATS, INTEGERS, TEXTS, Column, Interleave, quote
+from verify.mapped import text_of
 
 Side = Literal["source", "target"]
 
@@ -90,7 +91,7 @@ def kind_of(column: Column) -> Kind:
 
 def piece(column: Column, kind: Kind, side: Side, hash_: Hash, remap: Interleave | None = None) -> str:
     """The SQL of a column's piece on that side; of a client-finished one, the SQL of what it is finished from."""
-    value = quote(column.name)
+    value = text_of(column) if side == "source" and column.origin else quote(column.name)
     if remap:  # DECIMAL: the product may be beyond BIGINT
         value = f"CAST({value} AS DECIMAL(20,0))*{1 << remap.bits}+{remap.number}"
     elif kind is Kind.BITS or column.type == "year" or "zerofill" in column.full_type:
@@ -105,7 +106,7 @@ def piece(column: Column, kind: Kind, side: Side, hash_: Hash, remap: Interleave
         return f"{value}*1e0"  # in double precision: a FLOAT's own text is rounded to 6 digits
     elif kind is Kind.JSON:
         return value
-    return f"IFNULL({value},'N')" if column.nullable else value
+    return f"IFNULL({value},'N')" if column.nullable or column.origin else value
 
 
 def show(kind: Kind, text: str) -> str | None:

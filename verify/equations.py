@@ -16,6 +16,7 @@ from migrate.errors import ConfigError
 from migrate.model import ShardTable, quote
 from verify.controls import pair_of
 from verify.encoding import Kind
+from verify.mapped import over
 from verify.tables import Pair
 
 
@@ -109,6 +110,10 @@ class Weighing:
         self.pair, self.shard = pair, shard
         self.table = shard.shard.sql if shard else pair.merged.target.sql
 
+    def over(self, sql: str) -> str:
+        """SQL over the merged table's columns, as this side has them."""
+        return over(self.shard, sql)
+
     def pieces(self, key: Iterable[str]) -> list[str]:
         return [self.pair.piece(column, self.shard) for column in key]
 
@@ -122,15 +127,15 @@ class Weighing:
         """Which rows count: those of the term's condition that have a key."""
         definition = self.pair.merged.definition
         keyed = [f"{quote(c)} IS NOT NULL" for c in term.key if definition.column(c).nullable]
-        return " AND ".join(f"({part})" for part in (term.where, *keyed) if part != "1") or "1"
+        return self.over(" AND ".join(f"({part})" for part in (term.where, *keyed) if part != "1") or "1")
 
     def weighted(self, term: Term) -> str:
         """The sum of weight * amount."""
-        weight = self._hash([*self.pieces(term.key), *([term.step] if term.step else [])])
-        return self._sum(term, f"{weight} * ({term.amount})")
+        weight = self._hash([*self.pieces(term.key), *([self.over(term.step)] if term.step else [])])
+        return self._sum(term, f"{weight} * ({self.over(term.amount)})")
 
     def plain(self, term: Term) -> str:
-        return self._sum(term, term.amount)
+        return self._sum(term, self.over(term.amount))
 
     def _sum(self, term: Term, amount: str) -> str:
         holds = self.holds(term)
@@ -140,5 +145,5 @@ class Weighing:
         """How much of it was written since then."""
         if since is None or term.time is None:
             return "0"
-        recent = f"{self.holds(term)} AND {quote(term.time)} >= '{since}'"
-        return f"SUM(CASE WHEN {recent} THEN ABS({term.amount}) ELSE 0 END)"
+        recent = f"{self.holds(term)} AND {self.over(quote(term.time))} >= '{since}'"
+        return f"SUM(CASE WHEN {recent} THEN ABS({self.over(term.amount)}) ELSE 0 END)"

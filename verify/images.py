@@ -14,6 +14,7 @@ from migrate.db import Session
 from migrate.errors import NoGo
 from migrate.model import Column, ShardTable, quote
 from verify.encoding import Kind, finish, show
+from verify.mapped import not_carried, over, written_back
 from verify.model import Values
 from verify.tables import Pair
 
@@ -80,19 +81,25 @@ class Place:
         return found
 
     def insert(self, image: Image) -> None:
-        names = self.written
-        values = ", ".join(self._literal(name, image) for name in names)
+        row = self._row(image)
+        names, values = list(row), ", ".join(row.values())
         self.session.execute(f"INSERT INTO {self.table} ({', '.join(map(quote, names))}) VALUES ({values})")
 
     def update(self, before: Image, after: Image) -> None:
         """Writes what differs where the row still is as it was before."""
-        names = [
-            n for n in self.written if (before.values[n], before.large.get(n)) != (after.values[n], after.large.get(n))
-        ]
-        sets = ", ".join(f"{quote(name)} = {self._literal(name, after)}" for name in names)
+        was = self._row(before)
+        sets = ", ".join(f"{quote(name)} = {value}" for name, value in self._row(after).items() if was[name] != value)
         self._one(f"UPDATE {self.table} SET {sets} WHERE {self._exactly(before)}")
 
+    def _row(self, image: Image) -> dict[str, str]:
+        """The columns that a writer gives values for, as this side has them, each with its value as SQL."""
+        if self.shard is not None and self.shard.mapped:
+            return written_back(self.shard, image.values, lambda name: self._literal(name, image))
+        return {name: self._literal(name, image) for name in self.written}
+
     def delete(self, before: Image) -> None:
+        if self.shard is not None and (lost := not_carried(self.shard)):
+            raise NoGo(f"{self}: {', '.join(lost)} of the row could not be brought back by an undo; delete it by hand")
         self._one(f"DELETE FROM {self.table} WHERE {self._exactly(before)}")
 
     def _one(self, sql: str) -> None:
@@ -105,7 +112,8 @@ class Place:
 
     def _where(self, key: Key) -> str:
         return " AND ".join(
-            f"{quote(name)} = {self._value(name, value, None)}" for name, value in zip(self.pair.key, key, strict=True)
+            f"{over(self.shard, quote(name))} = {self._value(name, value, None)}"
+            for name, value in zip(self.pair.key, key, strict=True)
         )
 
     def _exactly(self, before: Image) -> str:
@@ -142,7 +150,8 @@ class Place:
     def _utf8(self, name: str) -> str:
         column: Column = self._definition.column(name)
         text = self.pair.kind(name) is Kind.LARGE_TEXT and self.shard is not None
-        return f"CONVERT({quote(column.name)} USING utf8mb4)" if text else quote(column.name)
+        value = over(self.shard, quote(column.name))
+        return f"CONVERT({value} USING utf8mb4)" if text else value
 
 
 def differing(one: Image | None, seen: Values | None) -> Sequence[str]:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from migrate.db import Session
-from migrate.model import BINARIES, INTEGERS, TEXTS, Column, Interleave, Shard, ShardTable, quote
+from migrate.model import BINARIES, INTEGERS, TEXTS, Column, Constant, Interleave, Shard, ShardTable, quote
 
 RANGE_ROWS = 100_000
 
@@ -88,7 +88,7 @@ def split(session: Session, table: ShardTable, rows: int = RANGE_ROWS) -> Iterat
     if column is None:
         yield Range()
         return
-    name = quote(column.name)
+    name = column.sql
     fetched = f"HEX({name})" if column.type in TEXTS | BINARIES else name
     lower: str | None = None
     while True:
@@ -154,13 +154,15 @@ def tiling_column(definition_key: Sequence[Column]) -> Column | None:
     if not definition_key:
         return None
     column = definition_key[0]
+    if isinstance(column.origin, Constant):
+        return None
     alike = column.type in INTEGERS or column.type in ("decimal", "date", "datetime", "timestamp", "varbinary")
     return column if alike else None
 
 
 def splitting_column(table: ShardTable) -> Column | None:
-    """The first column of the shard's key, if it has one and its values are exact as literals."""
-    columns = table.definition.key_columns
+    """The first column of the shard's own key, if it has one and its values are exact as literals."""
+    columns = [c for c in table.definition.key_columns if not isinstance(c.origin, Constant)]
     if not columns or columns[0].type in ("float", "double", "bit", "enum", "set", "json", "year"):
         return None
     return columns[0]

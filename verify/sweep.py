@@ -18,6 +18,7 @@ from verify.conditions import judge_rows
 from verify.controls import DIGITS, pair_of
 from verify.encoding import show
 from verify.equations import Condition, Equation, Term, Weighing
+from verify.mapped import over
 from verify.model import Values
 from verify.offenders import Nets, Offenders, seconds_between, text_of
 from verify.readers import Readers
@@ -90,7 +91,7 @@ class Sweep:
         for number, part in enumerate(self._parts):
             if isinstance(part, Condition):
                 if part.table == table:
-                    columns.append(f"SUM(CASE WHEN {part.where} THEN 1 ELSE 0 END)")
+                    columns.append(f"SUM(CASE WHEN {weighing.over(part.where)} THEN 1 ELSE 0 END)")
                     numbers.append(number)
                     times |= {part.time}
                 continue
@@ -99,7 +100,7 @@ class Sweep:
             if terms and not part.grouped:
                 columns.append(_signed(terms, weighing.weighted))
                 numbers.append(number)
-        clocks = [f"MAX({quote(time)})" for time in sorted(t for t in times if t)]
+        clocks = [f"MAX({weighing.over(quote(time))})" for time in sorted(t for t in times if t)]
         return f"SELECT {', '.join(('COUNT(*)', *columns, *clocks))} FROM {weighing.table}", numbers, len(clocks)
 
     def _pass(self, table: str, shard: ShardTable | None) -> Callable[[Session], _Seen]:
@@ -144,7 +145,7 @@ class Sweep:
 
             table = shard.shard.sql if shard else pair_of(self._pairs, part.table).merged.target.sql
             place: Values = {"shard": str(shard.shard)} if shard else {}
-            judge_rows(part, table, ask, place, found, seen.newest, since)
+            judge_rows(part, table, partial(over, shard), ask, place, found, seen.newest, since)
 
     def equation(self, part: Equation, source: bool, found: Offenders, moving: Nets) -> Nets:
         """Adds the keys of that side whose sums differ. `moving`: what legs under way come to, for an equation that
@@ -250,9 +251,11 @@ def _keys_sql(
     """The statement that gives, by key: the sum of each term, the youngest row, and how much of it is young."""
     pieces = weighing.pieces(key)
     sums = [weighing.weighted(term) if term.step else weighing.plain(term) for term in terms]
-    clock = next((f"MAX({quote(term.time)})" for term in terms if term.time), "NULL")
+    clock = next((f"MAX({weighing.over(quote(term.time))})" for term in terms if term.time), "NULL")
     young = " + ".join(weighing.young(term, since) for term in terms)
-    named = [f"{quote(c)} IS NOT NULL" for c in key if weighing.pair.merged.definition.column(c).nullable]
+    named = [
+        f"{weighing.over(quote(c))} IS NOT NULL" for c in key if weighing.pair.merged.definition.column(c).nullable
+    ]
     if number > 1:
         named.append(f"{weighing.bucket(key, number)} IN ({','.join(map(str, chosen))})")
     where = f" WHERE {' AND '.join(named)}" if named else ""

@@ -13,6 +13,7 @@ from migrate.model import MergedTable, ShardTable, TableDef
 from migrate.routes import resolve
 from verify.digest import Digest, digest_of
 from verify.encoding import Hash, Kind, kind_of, piece
+from verify.mapped import over
 from verify.ranges import EVERYTHING, Keys, Range
 from verify.readers import Readers
 
@@ -67,8 +68,9 @@ class Pair:
             return ""
         remap = {column.lower(): r for column, r in self.merged.remap(shard.shard).items()}
         if self.keys:
-            return self.keys.on(shard.shard, remap)
-        return self.range.on_shard(remap.get(self.merged.definition.key_columns[0].name.lower())).condition
+            return over(shard, self.keys.on(shard.shard, remap))
+        own = self.range.on_shard(remap.get(self.merged.definition.key_columns[0].name.lower()))
+        return over(shard, own.condition)
 
     def on_source(self, table: ShardTable) -> Digest:
         return digest_of(

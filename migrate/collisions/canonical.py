@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from typing import Literal
 
-from migrate.model import BINARIES, INTEGERS, TEXTS, Column, Index, Interleave, TableDef, quote
+from migrate.model import BINARIES, INTEGERS, TEXTS, Column, Index, Interleave, TableDef
 from migrate.schema.collation import NO_PAD
 
 Hash = Literal["MD5", "SHA2"]
 
 
-def canonical(index: Index, target: TableDef, remap: dict[str, Interleave]) -> str:
+def canonical(index: Index, target: TableDef, shard: TableDef, remap: dict[str, Interleave]) -> str:
     """The index's key of a row as one ASCII text: two rows have the same exactly if the target takes them for equal.
 
-    `target` is the merged table's shape: its collations decide. NULLs must be filtered out (`never_null`).
+    `target` is the merged table's shape: its collations decide; `shard` that of the shard's rows: the column may stand
+    there under another name. NULLs must be filtered out (`never_null`).
     """
-    parts = [_part(target.column(str(c)), prefix, remap) for c, prefix in index.parts]
+    parts = [_part(shard.column(str(c)).sql, target.column(str(c)), prefix, remap) for c, prefix in index.parts]
     return f"CONCAT_WS(',', {', '.join(parts)})"
 
 
-def _part(column: Column, prefix: int | None, remap: dict[str, Interleave]) -> str:
-    name = quote(column.name)
+def _part(name: str, column: Column, prefix: int | None, remap: dict[str, Interleave]) -> str:
     value = f"LEFT({name}, {prefix})" if prefix else name
     if column.type in BINARIES:
         return f"HEX({value})"
@@ -55,9 +55,9 @@ def hashed(expression: str, function: Hash) -> str:
     return f"CAST(CONV(LEFT({digest}, 16), 16, 10) AS UNSIGNED)"  # 5.6 cuts a CONV in a derived table to 16 digits
 
 
-def never_null(index: Index, target: TableDef) -> str:
+def never_null(index: Index, shard: TableDef) -> str:
     """The condition that no part of the key is NULL: a unique index takes any number of rows with one."""
-    parts = [f"{quote(str(c))} IS NOT NULL" for c in index.columns if target.column(c).nullable]
+    parts = [f"{shard.column(c).sql} IS NOT NULL" for c in index.columns if shard.column(c).nullable]
     return " AND ".join(parts) or "TRUE"
 
 

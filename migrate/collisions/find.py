@@ -18,7 +18,7 @@ from migrate.collisions.duplicates import MEMORY_KEYS, Duplicates
 from migrate.collisions.scan import scan_hashes, scan_integers
 from migrate.config import Config
 from migrate.db import Session, connect
-from migrate.model import TEXTS, Column, Index, MergedTable, Shard, ShardTable, TableDef, Target, quote
+from migrate.model import TEXTS, Column, Index, MergedTable, Shard, ShardTable, TableDef, Target
 from migrate.schema import target_ddl
 from migrate.schema.collation import compares_alike
 
@@ -146,10 +146,10 @@ class _Search:
     def _read(self, table: ShardTable, duplicates: Duplicates) -> None:
         with self.sessions.borrow(table.shard.instance) as session:
             if self.number is not None:
-                batches = scan_integers(session, table.shard, self.number)
+                batches = scan_integers(session, table.shard, table.definition.column(self.number.name))
             else:
-                key = canonical(self.index, self.target, self.table.remap(table.shard))
-                condition = never_null(self.index, self.target)
+                key = canonical(self.index, self.target, table.definition, self.table.remap(table.shard))
+                condition = never_null(self.index, table.definition)
                 batches = scan_hashes(session, table, hashed(key, self.function), condition)
             for keys in batches:
                 duplicates.add(keys)
@@ -158,9 +158,10 @@ class _Search:
         """The shards to read: all, but for integer keys only those whose range of keys meets another's."""
         if self.number is None:
             return list(self.table.shards)
-        column = quote(self.number.name)
+        number = self.number.name
 
         def bounds(table: ShardTable) -> tuple[int, int] | None:
+            column = table.definition.column(number).sql
             with self.sessions.borrow(table.shard.instance) as session:
                 low, high = session.one(f"SELECT MIN({column}), MAX({column}) FROM {table.shard.sql}")
             return None if low is None else (int(low), int(high))
@@ -180,18 +181,17 @@ class _Search:
         rows: dict[str, list[tuple[Shard, tuple[str, ...]]]] = defaultdict(list)
         columns = self.index.columns
         for table in self.table.shards:
-            key = canonical(self.index, self.target, self.table.remap(table.shard))
+            key = canonical(self.index, self.target, table.definition, self.table.remap(table.shard))
             if self.number is not None:
                 signed = not self.number.unsigned
                 wanted = ", ".join(str(s - (1 << 64) if signed and s >> 63 else s) for s in suspects)
-                condition = f"{quote(self.number.name)} IN ({wanted})"
+                condition = f"{table.definition.column(self.number.name).sql} IN ({wanted})"
             else:
                 wanted = ", ".join(map(str, suspects))
-                condition = f"{never_null(self.index, self.target)} AND {hashed(key, self.function)} IN ({wanted})"
+                condition = f"{never_null(self.index, table.definition)} AND {hashed(key, self.function)} IN ({wanted})"
+            shown = ", ".join(table.definition.column(c).sql for c in columns)
             with self.sessions.borrow(table.shard.instance) as session:
-                for whole, *values in session.query(
-                    f"SELECT {key}, {', '.join(quote(c) for c in columns)} FROM {table.shard.sql} WHERE {condition}"
-                ):
+                for whole, *values in session.query(f"SELECT {key}, {shown} FROM {table.shard.sql} WHERE {condition}"):
                     rows[_shown(whole)].append((table.shard, tuple(_shown(v) for v in values)))
         found = []
         for places in rows.values():

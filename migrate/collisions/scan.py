@@ -11,14 +11,14 @@ from migrate.collisions.canonical import integer_key
 from migrate.collisions.duplicates import Keys
 from migrate.db import Session, stop
 from migrate.errors import Interrupted, MigrateError
-from migrate.model import Column, Shard, ShardTable, quote
+from migrate.model import Column, Shard, ShardTable
 
 BATCH = 40_000  # keys of at most 20 digits and a comma: below the 1 MB that a server joins and sends at least
 
 
 def scan_integers(session: Session, shard: Shard, column: Column) -> Iterator[Keys]:
     """The values of a uniquely indexed integer column, but for NULLs; negative ones as two's complement."""
-    name = quote(column.name)
+    name = column.sql
     yield from _batches(session, shard, name, name, f"{name} IS NOT NULL")
 
 
@@ -27,7 +27,7 @@ def scan_hashes(session: Session, table: ShardTable, key: str, condition: str) -
     primary = table.definition.primary
     walk = integer_key(primary, table.definition) if primary else None
     if walk is not None:
-        yield from _batches(session, table.shard, quote(walk.name), key, condition)
+        yield from _batches(session, table.shard, walk.sql, key, condition)
         return
     rows = session.stream(f"SELECT {key} FROM {table.shard.sql} WHERE {condition}")
     while batch := list(itertools.islice(rows, BATCH)):

@@ -45,7 +45,7 @@ def _plan_shards(jobs: Sequence[ShardJob]) -> list[Chunk]:
         if last is not None and last.upper is None:
             continue
         source = connection(Session, job.source)
-        for chunk in walk(source, job.table.shard, job.table.definition, job.rows_per_chunk, last):
+        for chunk in walk(source, job.table, job.rows_per_chunk, last):
             batch.append(chunk)
             if len(batch) >= _BATCH:
                 state.add_chunks(batch)

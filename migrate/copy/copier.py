@@ -14,7 +14,7 @@ from typing import Any
 from migrate.config import Config
 from migrate.copy.anchor import anchor
 from migrate.copy.chunks import copy_chunk, load_file, plan_shards
-from migrate.copy.gate import check_keys, check_shapes, check_target
+from migrate.copy.gate import check_keys, check_shapes, check_target, check_values
 from migrate.copy.job import ShardJob, definitions_of, shard_jobs
 from migrate.copy.keyset import chunk_columns
 from migrate.copy.manifest import ExportFile, parts_of, read_manifest
@@ -153,6 +153,7 @@ def _begin(
         check_shapes(tables)
         with connect(config.target, patience_s=config.run.patience_s) as session:
             check_target(session, tables)
+        check_values(config, tables, worker_count)
         check_keys(config, tables, worker_count)
         State.settled(config, lambda state: state.save_definitions(definitions))
         fault_point("after_definitions_saved")

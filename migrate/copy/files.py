@@ -26,7 +26,7 @@ def plan_export(job: ShardJob) -> list[Chunk]:
 
     def work() -> list[Chunk]:
         source = connection(Session, job.source)
-        return list(walk(source, job.table.shard, job.table.definition, job.few(FILE_ROWS)))
+        return list(walk(source, job.table, job.few(FILE_ROWS)))
 
     return steadfast(job.patience_s, work)
 

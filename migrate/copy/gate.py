@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from migrate.config import Config
 from migrate.db import Session
 from migrate.errors import NoGo
+from migrate.misfits import find_misfits
 from migrate.model import MergedTable
 from migrate.schema import create_schema, shards_apart
 
@@ -30,6 +31,15 @@ def check_target(session: Session, tables: Sequence[MergedTable]) -> None:
             f"not empty: {', '.join(full)}: rows that this migration didn't write can't be told from its own; "
             "empty the tables, or route elsewhere"
         )
+
+
+def check_values(config: Config, tables: Sequence[MergedTable], workers: int) -> None:
+    """NoGo if a mapping can't carry some row exactly, by a scan of the mapped shards."""
+    misfits = find_misfits(config, tables, workers)
+    if misfits:
+        lines = "\n  ".join(map(str, misfits[:20]))
+        more = f"\n  and {len(misfits) - 20} columns more" if len(misfits) > 20 else ""
+        raise NoGo(f"values can't be mapped exactly; mend them, or the route's columns:\n  {lines}{more}")
 
 
 def check_keys(config: Config, tables: Sequence[MergedTable], workers: int) -> None:

@@ -44,7 +44,7 @@ class ShardJob:
 
     def source_rows(self, chunk: Chunk, limit: int | None = None) -> str:
         """The FROM clause of a chunk, or of its first `limit` rows in the order of the key."""
-        index = self.table.definition.key
+        index = self.table.physical.key
         force = f" FORCE INDEX ({quote(index.name)})" if index and (chunk.lower or chunk.upper or limit) else ""
         where = predicate(self.table.definition, chunk)
         order = f" ORDER BY {key_order(self.table.definition)} LIMIT {limit}" if limit else ""
@@ -74,5 +74,5 @@ def shard_jobs(config: Config, tables: Sequence[MergedTable]) -> dict[Shard, Sha
 
 
 def definitions_of(tables: Sequence[MergedTable]) -> dict[Shard, TableDef]:
-    """The definition of each shard."""
-    return {member.shard: member.definition for table in tables for member in table.shards}
+    """The definition of each shard, as it stands there."""
+    return {member.shard: member.physical for table in tables for member in table.shards}

@@ -8,7 +8,20 @@ from dataclasses import dataclass
 from migrate.copy.rowformat import fields, is_utf8
 from migrate.db import Session
 from migrate.errors import MigrateError
-from migrate.model import BINARIES, INTEGERS, TEXTS, TIMES, Chunk, Column, Interleave, Key, Shard, TableDef, quote
+from migrate.model import (
+    BINARIES,
+    INTEGERS,
+    TEXTS,
+    TIMES,
+    Chunk,
+    Column,
+    Constant,
+    Interleave,
+    Key,
+    ShardTable,
+    TableDef,
+    quote,
+)
 
 _BARE = INTEGERS | {"decimal", "year"}
 _LOB = ("text", "blob")
@@ -22,7 +35,7 @@ def chunk_columns(definition: TableDef) -> tuple[Column, ...]:
     index = definition.key
     if index is None or any(prefix is not None for _, prefix in index.parts):
         return ()
-    columns = definition.key_columns
+    columns = tuple(c for c in definition.key_columns if not isinstance(c.origin, Constant))
     usable = _BARE | TIMES | TEXTS | BINARIES
     if any(c.type not in usable or c.type in ("enum", "set") or c.type.endswith(_LOB) for c in columns):
         return ()
@@ -30,10 +43,9 @@ def chunk_columns(definition: TableDef) -> tuple[Column, ...]:
 
 
 def _select(column: Column) -> str:
-    name = quote(column.name)
     if column.type in TEXTS | BINARIES:
-        return f"HEX({name})"
-    return f"CAST({name} AS CHAR)"
+        return f"HEX({column.sql})"
+    return f"CAST({column.sql} AS CHAR)"
 
 
 def _literal(column: Column, text: str) -> str:
@@ -46,24 +58,23 @@ def _literal(column: Column, text: str) -> str:
     return f"'{text}'"
 
 
-def walk(
-    session: Session, shard: Shard, definition: TableDef, rows: int, after: Chunk | None = None
-) -> Iterator[Chunk]:
+def walk(session: Session, table: ShardTable, rows: int, after: Chunk | None = None) -> Iterator[Chunk]:
     """The chunks of a shard, about `rows` rows each, in key order; from behind `after` if that one is known already.
 
     The first lower and the last upper bound are open, so rows that come later belong to a chunk too.
     """
+    shard, definition, index = table.shard, table.definition, table.physical.key
     columns = chunk_columns(definition)
     lower = after.upper if after else None
     number = after.number + 1 if after else 0
     if columns:
-        assert definition.key is not None
+        assert index is not None
         keys = ", ".join(_select(c) for c in columns)
         order = key_order(definition)
-        table = f"{shard.sql} FORCE INDEX ({quote(definition.key.name)})"
+        source = f"{shard.sql} FORCE INDEX ({quote(index.name)})"
         while True:
             where = f"WHERE {beyond(columns, lower)} " if lower else ""
-            found = session.query(f"SELECT {keys} FROM {table} {where}ORDER BY {order} LIMIT 1 OFFSET {rows - 1}")
+            found = session.query(f"SELECT {keys} FROM {source} {where}ORDER BY {order} LIMIT 1 OFFSET {rows - 1}")
             if not found:
                 break
             upper = tuple(_literal(c, str(v)) for c, v in zip(columns, found[0], strict=True))
@@ -116,16 +127,16 @@ def beyond(columns: tuple[Column, ...], key: Key, *, to: bool = False) -> str:
     strict, last = ("<", "<=") if to else (">", ">")
     alternatives = []
     for i in range(len(columns)):
-        equal = [f"{quote(columns[j].name)} = {key[j]}" for j in range(i)]
+        equal = [f"{columns[j].sql} = {key[j]}" for j in range(i)]
         operator = last if i == len(columns) - 1 else strict
-        alternatives.append(" AND ".join([*equal, f"{quote(columns[i].name)} {operator} {key[i]}"]))
-    outer = f"{quote(columns[0].name)} {'<=' if to else '>='} {key[0]}"
+        alternatives.append(" AND ".join([*equal, f"{columns[i].sql} {operator} {key[i]}"]))
+    outer = f"{columns[0].sql} {'<=' if to else '>='} {key[0]}"
     return alternatives[0] if len(alternatives) == 1 else f"{outer} AND ({' OR '.join(f'({a})' for a in alternatives)})"
 
 
 def key_order(definition: TableDef) -> str:
     """The key's columns, for ORDER BY."""
-    return ", ".join(quote(c.name) for c in chunk_columns(definition))
+    return ", ".join(c.sql for c in chunk_columns(definition))
 
 
 def predicate(definition: TableDef, chunk: Chunk) -> str:

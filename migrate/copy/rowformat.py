@@ -11,8 +11,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from migrate.conversion import as_it_stands, misfit_sql, source_of, value_sql
 from migrate.errors import MigrateError
-from migrate.model import BINARIES, FLOATS, INTEGERS, TIMES, Column, Interleave, TableDef, quote
+from migrate.model import (
+    BINARIES,
+    FLOATS,
+    INTEGERS,
+    TIMES,
+    Column,
+    Constant,
+    Interleave,
+    TableDef,
+    quote,
+)
 from migrate.schema.column import members
 
 _BARE = INTEGERS | FLOATS | TIMES | {"decimal"}
@@ -24,7 +35,7 @@ _WHOLE = frozenset({"latin1"})  # every byte is a character
 FIELD = rb'"(?:[^"\\]|\\.)*"|[^",\n]*'
 _EACH_FIELD = re.compile(rb"(%b)[,\n]" % FIELD, re.DOTALL)
 
-Kind = Literal["bare", "float", "text", "bytes"]
+Kind = Literal["bare", "float", "text", "bytes", "number"]  # number: a mapped one, which may be a reason instead
 
 # Starts what the server sends for a value that can't be carried, followed by the reason: no UTF-8 holds such bytes.
 _REFUSED = "FE00FE"
@@ -70,13 +81,29 @@ def _kind(column: Column) -> Kind:
     if column.type in FLOATS:
         return "float"
     if column.type in _BARE:
-        return "bare"
+        return "number" if column.converted else "bare"
     return "bytes" if column.type in BINARIES or column.type == "bit" else "text"
 
 
 def _value(column: Column, interleave: Interleave | None) -> str:
     """The expression whose text is the column's exact value, or the reason why it can't be carried."""
-    name = quote(column.name)
+    if not column.converted:
+        return _plain(column, interleave)
+    source = source_of(column)
+    assert source is not None
+    value = _plain(column, None) if as_it_stands(column) else value_sql(column)
+    unfit = misfit_sql(column)
+    if not unfit:
+        return value
+    shown = f"IFNULL(LEFT(CONVERT({quote(source.name)} USING utf8mb4), 99), 'NULL')"
+    reason = _reason(f"{source.name} can't be mapped exactly: ")
+    return f"IF({unfit}, CONCAT({reason}, {shown}), {value})"
+
+
+def _plain(column: Column, interleave: Interleave | None) -> str:
+    name = column.sql
+    if isinstance(column.origin, Constant):
+        return name
     if interleave:
         return f"({name} * {1 << interleave.bits} + {interleave.number})"
     if column.type in FLOATS:  # FLOAT prints six digits; as a DOUBLE product it prints all, and -0 stays -0
@@ -112,7 +139,7 @@ def no_text(column: Column) -> str | None:
     ENUM with an empty member; a SET with the empty member in it. None where there is no such value."""
     if column.type not in ("enum", "set") or "" not in (names := members(column.full_type)):
         return None
-    name = quote(column.name)
+    name = column.sql
     return f"{name} + 0 = 0" if column.type == "enum" else f"{name} & {1 << names.index('')} <> 0"
 
 
@@ -141,7 +168,7 @@ def _line(columns: Sequence[Column], values: Sequence[str]) -> str:
             arguments += [f"'{text}'"] * bool(text)
             # not IFNULL(CONCAT ..): a CONCAT over max_allowed_packet is NULL too, and must make the line NULL
             whole = f"CONCAT(CAST('\"' AS BINARY), {value}, '\"')"
-            arguments.append(f"IF({quote(column.name)} IS NULL, _binary X'5C4E', {whole})")
+            arguments.append(f"IF({column.sql} IS NULL, _binary X'5C4E', {whole})")
             text = ""
         elif column.type in _BARE:
             arguments += [f"'{text}'"] * bool(text)
@@ -183,6 +210,11 @@ def _bare(value: bytes) -> bytes:
     return value
 
 
+def _number(value: bytes) -> bytes:
+    _checked(value)
+    return value
+
+
 def _float(value: bytes) -> bytes:
     if value == b"-0":
         raise ValueError("it is a negative zero, the target would store 0")
@@ -203,7 +235,13 @@ def _checked(value: bytes) -> bytes:
     return _quoted(value)
 
 
-_FIELDS: dict[Kind, Callable[[bytes], bytes]] = {"bare": _bare, "float": _float, "text": _checked, "bytes": _quoted}
+_FIELDS: dict[Kind, Callable[[bytes], bytes]] = {
+    "bare": _bare,
+    "float": _float,
+    "text": _checked,
+    "bytes": _quoted,
+    "number": _number,
+}
 
 
 def _first_refusal(fields: Sequence[Callable[[bytes], bytes]], row: Sequence[bytes | None]) -> ValueError:

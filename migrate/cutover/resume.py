@@ -24,7 +24,7 @@ def sync_goes_on_at(config: Config, positions: dict[str, Position], tables: Sequ
         running = [f.instance for f in read_sync_status(config, state.session).followers if f.running]
         if running:
             return f"sync runs, and goes on by itself ({', '.join(running)})"
-        definitions = {t.shard: t.definition for table in tables for t in table.shards}
+        definitions = {t.shard: t.physical for table in tables for t in table.shards}
         if any(
             not reached(m.position, positions[n]) for n in positions for m in Marks(config.name, n).read(state.session)
         ):

@@ -52,7 +52,9 @@ class Router:
 
     @classmethod
     def of(cls, config: Config) -> Router:
-        """The router of a config: the instances' tables, its routes, its pack's sharding."""
+        """The router of a config: the instances' tables, its routes, its pack's sharding. ConfigError if a route maps
+        columns: the library carries rows under one name of each column only."""
+        refuse_mapped(config)
         return cls(read_routing(config).checked(), load_sharding(config.pack))
 
     def _known(self, target: str) -> MergedTable:
@@ -117,6 +119,15 @@ class Router:
         target = self.target_of[shard]
         remap = self.tables[target].remap(shard)
         return {**row, **{c: original(target, c, row[c], i) for c, i in remap.items()}} if remap else row
+
+
+def refuse_mapped(config: Config) -> None:
+    """ConfigError if a route maps columns."""
+    if mapped := sorted({route.target for route in config.routes if route.mapped}):
+        raise ConfigError(
+            f"the routes to {', '.join(mapped)} map columns, which the double write carries in neither direction: "
+            'migrate them by sync, and cut over with cutover.fence = "read-only", "revoke" or "hook" and --no-way-back'
+        )
 
 
 def merged(value: str | None, interleave: Interleave) -> str | None:

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from migrate.conversion import made_of
 from migrate.copy.rowformat import no_json_text, no_text
 from migrate.db import Session
+from migrate.misfits import misfits_of
 from migrate.model import FLOATS, TEXTS, Column, Interleave, MergedTable, ShardTable, quote
 from migrate.preflight.report import Check, failed, ok
 
@@ -34,10 +36,14 @@ def scan_shard(session: Session, table: MergedTable, shard: ShardTable, entry_by
     `entry_bytes`: the longest row that the target takes.
     """
     questions = list(_questions(table, shard, entry_bytes))
+    fine = True
+    for misfit in misfits_of(session, shard):
+        fine = False
+        yield failed("mapped_value", f"{shard.shard}.{misfit.source}", str(misfit), "mend the values on the source, or "
+                     "the column in [route.columns]")  # fmt: skip
     if not questions:
         return
     answers = session.one(f"SELECT {', '.join(q.sql for q in questions)} FROM {shard.shard.sql}")
-    fine = True
     for question, answer in zip(questions, answers, strict=True):
         verdict = question.judge(answer) if answer is not None else None
         if verdict:
@@ -48,7 +54,8 @@ def scan_shard(session: Session, table: MergedTable, shard: ShardTable, entry_by
 
 
 def _questions(table: MergedTable, shard: ShardTable, entry_bytes: int) -> Iterator[_Question]:
-    columns = shard.definition.stored_columns
+    carried = made_of(shard)
+    columns = [c for c in shard.physical.stored_columns if c.name in carried]
     for column in columns:
         yield from _of_type(column)
         if column.type in TEXTS and column.charset not in _SAFE:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 from migrate.db import Session
-from migrate.model import Column, MergedTable, ShardTable, literal, quote
+from migrate.model import Column, MergedTable, ShardTable, literal
 from migrate.preflight.report import Check, failed
 from migrate.schema.column import members
 
@@ -54,7 +54,7 @@ def _doubtful(column: Column) -> dict[int, str]:
 
 def _ask(session: Session, shard: ShardTable, column: Column, doubtful: dict[int, str]) -> tuple[int, set[int]]:
     """How many rows have another text than the catalogue's members make; the doubtful members that rows prove."""
-    name = quote(column.name)
+    name = column.sql
     texts = ", ".join(literal(text) for text in members(column.full_type))
     shown = f"ELT({name} + 0, {texts})" if column.type == "enum" else f"MAKE_SET({name} + 0, {texts})"
     same = f"BINARY {shown} = BINARY CONVERT({name} USING utf8mb4)"

@@ -134,6 +134,7 @@ def _of_tables(config: Config, sources: Sequence[Server], merged: Sequence[Merge
         yield from tables.charsets(table)
         yield from tables.floats(table, money)
         yield from tables.carried(table)
+        yield from tables.way_back(table)
 
 
 def _of_data(config: Config, merged: Sequence[MergedTable], entry_bytes: int) -> Iterator[Check]:

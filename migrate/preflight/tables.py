@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
+from migrate.conversion import irreversible
 from migrate.ledger import Ledger
 from migrate.model import FLOATS, TEXTS, MergedTable
 from migrate.preflight.report import Check, failed, ok, warning
 from migrate.routes import Routing
-from migrate.schema import differences, target_ddl
+from migrate.schema import apart, target_ddl
 
 _UNICODE = ("utf8", "utf8mb3", "utf8mb4", "ascii")
 
@@ -30,11 +31,11 @@ def shapes(table: MergedTable) -> Iterator[Check]:
     first = table.shards[0]
     alike: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for other in table.shards[1:]:
-        apart = differences(first.definition, other.definition)
-        if apart:
-            alike[tuple(apart)].append(str(other.shard))
-    for sentences, shards in alike.items():
-        yield failed("shapes", str(table.target), f"{_some(shards)} differ from {first.shard}: {'; '.join(sentences)}",
+        sentences = apart(table, other)
+        if sentences:
+            alike[tuple(sentences)].append(str(other.shard))
+    for told, shards in alike.items():
+        yield failed("shapes", str(table.target), f"{_some(shards)} differ from {first.shard}: {'; '.join(told)}",
                      "ALTER these shards so that all are the same")  # fmt: skip
     if not alike:
         yield ok("shapes", str(table.target), f"{len(table.shards)} shards of one shape")
@@ -103,6 +104,16 @@ def carried(table: MergedTable) -> Iterator[Check]:
                       "let the application or a job do what it does before the cutover")  # fmt: skip
     if not schema.refusals:
         yield ok("schema", str(table.target), f"{len(schema.changes)} changes, which `migrate schema` shows")
+
+
+def way_back(table: MergedTable) -> Iterator[Check]:
+    """That a mapped table has none, and which columns would stand in the way of one by other means."""
+    if not table.mapped:
+        return
+    found = {reason: str(t.shard) for t in reversed(table.shards) for reason in irreversible(t)}
+    columns = "".join(f"; {shard}: {reason}" for reason, shard in found.items())
+    yield warning("way_back", str(table.target), "its columns are mapped: there is no double write, and no way back "
+                  f"from its cutover{columns}", "cut over with --no-way-back, and keep the old system")  # fmt: skip
 
 
 def _some(names: Sequence[str]) -> str:

@@ -42,7 +42,7 @@ def target_tables(server: Server, tables: Sequence[MergedTable], resuming: bool)
             yield ok("target_table", name, "isn't there yet")
             continue
         schema = target_ddl(table)
-        apart = differences(schema.definition, there[name.lower()], expressions=False)
+        apart = differences(schema.definition, there[name.lower()], expressions=False, rebuilt=table.mapped)
         if apart:
             yield failed("target_shape", name, f"stands on the target with another shape: {'; '.join(apart)}",
                          "drop it there, or route to another table; `migrate schema` shows what is meant")  # fmt: skip

@@ -23,7 +23,7 @@ from migrate.rehearse.steps import Done
 from migrate.rehearse.tools import Answer
 
 if TYPE_CHECKING:
-    from migrate.rehearse.sandbox import Stage
+    from migrate.rehearse.stage import Stage
 
 _SHORT_S = 4.0  # the freeze that a cutover may take where it is to run out of time
 _HOOK_S = 1.0

@@ -181,7 +181,11 @@ def _units(number: int, flow: Flow, found: Iterable[tuple[str, int | None, Docum
 
 def _columns(workload: Workload, table: str) -> dict[str, str]:
     """By field, the column that holds it as it is."""
-    return {g.field: c for c, g in workload.columns[table].items() if g.field and not g.format and not g.null}
+    return {
+        g.field: c
+        for c, g in workload.columns[table].items()
+        if g.field and not g.format and not g.null and g.minor is None
+    }
 
 
 def _holders(workload: Workload, session: Session, place: Place) -> Iterator[Holder]:

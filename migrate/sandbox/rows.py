@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,14 @@ def money(units: int, scale: int) -> str:
         return str(units)
     whole, part = divmod(abs(units), 10**scale)
     return f"{'-' if units < 0 else ''}{whole}.{part:0{scale}d}"
+
+
+def minor(amount: str, scale: int) -> int:
+    """12.3400 at scale 2 is 1234. ValueError if it isn't whole."""
+    units = Decimal(amount).scaleb(scale)
+    if units != int(units):
+        raise ValueError(f"{amount} has more than {scale} decimals")
+    return int(units)
 
 
 def clock(times_ms: NDArray[np.int64]) -> list[str]:
@@ -65,6 +74,8 @@ def _texts(name: str, values: NDArray[Any], scale: int) -> Texts:
 
 def _column(generator: Generator, field: Texts, count: int, rng: np.random.Generator) -> Texts:
     made = _generated(generator, field, count, rng)
+    if generator.minor is not None:
+        made = [None if v is None else minor(v, generator.minor) for v in made]
     form = generator.format or "{}"
     texts = [None if v is None else form.format(v) for v in made]
     if not generator.null:

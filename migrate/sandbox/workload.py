@@ -89,12 +89,13 @@ class Action(_Strict):
 
 class Generator(_Strict):
     """Where a column's values come from: one of field, choice, between and value, then format, then NULL for some.
-    In TOML a bare string is a field."""
+    In TOML a bare string is a field. `minor`: an amount as the whole number of its units of 10 ** -minor, as cents."""
 
     field: str | None = None
     choice: tuple[str | int, ...] | Weights | None = None
     between: tuple[int, int] | None = None
     value: str | int | None = None
+    minor: Annotated[int, Field(ge=0, le=9)] | None = None
     format: str | None = None
     null: Share = 0.0
 

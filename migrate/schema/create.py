@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -56,14 +56,15 @@ def create_schema(session: Session, tables: Sequence[MergedTable], execute: bool
     if refusals:
         raise NoGo("these can't be carried faithfully:\n  " + "\n  ".join(refusals))
     there = _read_back(session, schemas)
-    _compare("stands on the target with another shape; drop it, or route elsewhere", schemas, there)
+    rebuilt = {table.target for table in tables if table.mapped}
+    _compare("stands on the target with another shape; drop it, or route elsewhere", schemas, there, rebuilt)
     missing = [s for s in schemas if s.target not in there]
     if execute:
         for schema in missing:
             session.execute(_database(schema.target.schema))
             session.execute(schema.sql)
         there = _read_back(session, schemas)
-        _compare("was created, but is not what was meant", missing, there)
+        _compare("was created, but is not what was meant", missing, there, rebuilt)
     return SchemaReport(
         tuple((s, "exists" if s not in missing else "created" if execute else "missing") for s in schemas)
     )
@@ -79,12 +80,16 @@ def _read_back(session: Session, schemas: Sequence[TargetSchema]) -> dict[Target
     return {names[key]: t.definition for t in found if (key := f"{t.shard.schema}.{t.shard.table}".lower()) in names}
 
 
-def _compare(what: str, schemas: Sequence[TargetSchema], there: dict[Target, TableDef]) -> None:
+def _compare(
+    what: str, schemas: Sequence[TargetSchema], there: dict[Target, TableDef], rebuilt: Collection[Target]
+) -> None:
     problems = [
         f"{schema.target} {what}: {difference}"
         for schema in schemas
         if schema.target in there
-        for difference in differences(schema.definition, there[schema.target], expressions=False)
+        for difference in differences(
+            schema.definition, there[schema.target], expressions=False, rebuilt=schema.target in rebuilt
+        )
     ]
     if problems:
         raise NoGo("\n  ".join(problems))

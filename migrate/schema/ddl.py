@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, replace
 
-from migrate.model import TEXTS, Column, Index, MergedTable, TableDef, Target, quote
+from migrate.conversion import made_of
+from migrate.model import TEXTS, Column, Index, MergedTable, ShardTable, TableDef, Target, quote
 from migrate.schema.collation import comparison_change, target_collation
 from migrate.schema.column import target_column
 from migrate.schema.index import target_index
+from migrate.schema.shape import differences
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ def target_ddl(table: MergedTable) -> TargetSchema:
     columns = []
     for column in source.columns:
         made = target_column(column, interleaved=column.name in interleaved, bytes_change=bytes_change)
-        columns.append(made.column)
+        columns.append(replace(made.column, origin=None))
         changes += [f"{column.name}: {change}" for change in made.changes]
         if made.refusal:
             refusals.append(f"{table.target}.{column.name}: {made.refusal}")
@@ -58,8 +60,27 @@ def target_ddl(table: MergedTable) -> TargetSchema:
             changes += [kept.change] if kept.change else []
             refusals += [f"{table.target}: {kept.refusal}"] if kept.refusal else []
     meant = replace(meant, indexes=tuple(indexes))
-    changes += _left_behind(table)
+    changes += _left_behind(table) + _mapped(table)
     return TargetSchema(table.target, _render(table.target, meant), meant, tuple(changes), tuple(refusals))
+
+
+def apart(table: MergedTable, other: ShardTable) -> list[str]:
+    """What is different in the rows of a shard from those of the table's first one, a sentence each: by what they
+    become where columns are mapped."""
+    first = table.shards[0]
+    if not table.mapped:
+        return differences(first.definition, other.definition)
+    one, two = (target_ddl(replace(table, shards=(shard,))).definition for shard in (first, other))
+    return differences(one, two, rebuilt=True)
+
+
+def shards_apart(table: MergedTable) -> list[str]:
+    """What is different from the first shard of the table in each other one, a sentence each."""
+    return [
+        f"{other.shard} differs from {table.shards[0].shard}: {difference}"
+        for other in table.shards[1:]
+        for difference in apart(table, other)
+    ]
 
 
 def _collation_changes(source: tuple[Column, ...], target: list[Column]) -> list[str]:
@@ -89,6 +110,24 @@ def _left_behind(table: MergedTable) -> list[str]:
         found.append("partitioning is dropped: TiDB splits a table into regions by itself")
     if table.definition.key is None:
         found.append("no key identifies its rows: each shard is copied in one piece, and rows can't be told apart")
+    return found
+
+
+def _mapped(table: MergedTable) -> list[str]:
+    """What a mapping made of the columns, as the first shard of each shape has it."""
+    found: list[str] = []
+    for shard in table.shards if table.mapped else ():
+        carried = made_of(shard)
+        lines = [
+            f"{name} becomes {', '.join(f'{c.name} {c.full_type}' for c in made)}"
+            for name, made in carried.items()
+            if any(c.origin for c in made)
+        ]
+        dropped = [c.name for c in shard.physical.columns if c.name not in carried]
+        lines += [f"not carried: {', '.join(dropped)}"] if dropped else []
+        own = {i.name for i in shard.definition.indexes} | {"PRIMARY"}
+        lines += [f"index {i.name} is left behind" for i in shard.physical.indexes if i.name not in own]
+        found += [line for line in lines if line not in found]
     return found
 
 

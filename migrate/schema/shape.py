@@ -5,28 +5,33 @@ from __future__ import annotations
 import re
 from decimal import Decimal, InvalidOperation
 
-from migrate.model import BINARIES, INTEGERS, Column, Index, MergedTable, TableDef
+from migrate.model import BINARIES, INTEGERS, Column, Index, TableDef
 from migrate.schema.column import members
 
 
-def differences(one: TableDef, other: TableDef, *, expressions: bool = True) -> list[str]:
+def differences(one: TableDef, other: TableDef, *, expressions: bool = True, rebuilt: bool = False) -> list[str]:
     """What is different in `other`, a sentence each; none: they hold the same rows in the same way.
 
     Display widths, ZEROFILL, utf8 for utf8mb3 and the spelling of defaults don't count. Column order, collations,
     ENUM members and every index do. `expressions`: generated columns are compared by their text too, which
-    two kinds of servers write differently.
+    two kinds of servers write differently. `rebuilt`: of a mapped table only what its rows depend on counts, not the
+    order of columns, their defaults, collations outside of keys, the names of indexes, and those that aren't unique.
     """
     found: list[str] = []
     ones = {c.name.lower(): c for c in one.columns}
     others = {c.name.lower(): c for c in other.columns}
+    keyed = {c.lower() for d in (one, other) for i in d.unique_indexes for c in i.columns}
     found += [f"column {c.name} is missing" for n, c in ones.items() if n not in others]
     found += [f"column {c.name} is there in addition" for n, c in others.items() if n not in ones]
     for name in ones.keys() & others.keys():
         before, after = _facts(ones[name], expressions), _facts(others[name], expressions)
         for fact in before:
-            if before[fact] != after[fact]:
+            free = rebuilt and (fact == "default" or (fact == "collation" and name not in keyed))
+            if before[fact] != after[fact] and not free:
                 found.append(f"column {ones[name].name}: {fact} is {after[fact]}, not {before[fact]}")
     found.sort()
+    if rebuilt:
+        return found + _keys_apart(one, other)
     if not found and list(ones) != list(others):
         found.append(f"the columns are in another order: {', '.join(others)}, not {', '.join(ones)}")
     mine, theirs = {i.name.lower(): i for i in one.indexes}, {i.name.lower(): i for i in other.indexes}
@@ -40,13 +45,10 @@ def differences(one: TableDef, other: TableDef, *, expressions: bool = True) -> 
     return found
 
 
-def shards_apart(table: MergedTable) -> list[str]:
-    """What is different from the first shard of the table in each other one, a sentence each."""
-    return [
-        f"{other.shard} differs from {table.shards[0].shard}: {difference}"
-        for other in table.shards[1:]
-        for difference in differences(table.definition, other.definition)
-    ]
+def _keys_apart(one: TableDef, other: TableDef) -> list[str]:
+    mine, theirs = ({_index(i): i for i in d.unique_indexes} for d in (one, other))
+    found = [f"{what} is missing" for what in mine if what not in theirs]
+    return found + [f"{what} ({theirs[what].name}) is there in addition" for what in theirs if what not in mine]
 
 
 def _facts(column: Column, expressions: bool) -> dict[str, object]:

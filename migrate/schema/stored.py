@@ -10,7 +10,10 @@ from migrate.model import Column, Index, TableDef
 
 def definition_to_json(definition: TableDef) -> str:
     """The definition as one line of ASCII JSON; the same text for equal definitions."""
-    return json.dumps(asdict(definition), separators=(",", ":"))
+    fields = asdict(definition)
+    for column in fields["columns"]:
+        del column["origin"]  # what is kept is what stands on a shard
+    return json.dumps(fields, separators=(",", ":"))
 
 
 def definition_from_json(text: str | bytes) -> TableDef:

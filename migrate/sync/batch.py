@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Any
 
 from migrate.errors import MigrateError
-from migrate.model import MergedTable, Shard, TableDef, Target, quote
+from migrate.model import MergedTable, Shard, TableDef, Target
 from migrate.position import Position
 from migrate.sync.image import RowDecoder
 from migrate.sync.writer import RawRow
@@ -53,12 +53,12 @@ class Layout:
             raise
         return tuple([texts[i] for i in self.places])
 
-    def unique_values(self, image: Image) -> list[tuple[str, str, str]]:
-        """The unique values without NULL, but for the key: names of the columns, literals, and in words."""
+    def unique_values(self, image: Image) -> list[tuple[tuple[str, ...], str, str]]:
+        """The unique values without NULL, but for the key: the columns, literals, and in words."""
         columns = self.decoder.columns
         return [
             (
-                ", ".join(quote(columns[i]) for i in places),
+                tuple(columns[i] for i in places),
                 self.decoder.literals(image, places),
                 f"{', '.join(columns[i] for i in places)} = {self.decoder.shown(image, places)}",
             )

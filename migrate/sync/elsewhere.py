@@ -9,7 +9,7 @@ from threading import Lock
 
 from migrate.config import Config
 from migrate.db import Session
-from migrate.model import Shard, Target, quote
+from migrate.model import Shard, Target
 from migrate.position import Position, standing
 from migrate.sync.batch import Image, Layout
 from migrate.sync.handover import Moved, lent, put
@@ -37,11 +37,10 @@ class Elsewhere:
             ask = self._asker(open_sessions)
             for start in range(0, len(rows), _KEYS):
                 for layout, some in _by_shard(rows[start : start + _KEYS]):
-                    names = ", ".join(map(quote, layout.key_columns))
-                    own = f"SELECT 1 FROM {layout.shard.sql} WHERE ({names}) IN "
+                    own = f"SELECT 1 FROM {layout.shard.sql} WHERE ({self._names(layout, layout.shard)}) IN "
                     keys = [layout.decoder.key_literal(image) for image in some]
                     for other in self._router.others(layout.shard, layout.target) if layout.crowded else ():
-                        where = f"SELECT 1 FROM {other.sql} WHERE ({names}) IN "
+                        where = f"SELECT 1 FROM {other.sql} WHERE ({self._names(layout, other)}) IN "
                         if ask(other, f"{where} ({','.join(keys)}) LIMIT 1"):
                             found += [
                                 (layout, image, other)
@@ -70,18 +69,24 @@ class Elsewhere:
         with self._lock, ExitStack() as open_sessions:
             ask = self._asker(open_sessions)
             for layout, image in rows:
+                key = layout.decoder.key_literal(image)
                 for other in self._router.others(layout.shard, layout.target):
-                    key = f"({', '.join(map(quote, layout.key_columns))}) IN ({layout.decoder.key_literal(image)})"
-                    for names, values, words in layout.unique_values(image):
-                        has = f"WHERE ({names}) IN ({values}) AND"
-                        if ask(other, f"SELECT 1 FROM {other.sql} {has} NOT {key} LIMIT 1") and ask(
-                            layout.shard, f"SELECT 1 FROM {layout.shard.sql} {has} {key} LIMIT 1"
-                        ):
+                    for columns, values, words in layout.unique_values(image):
+                        theirs, ours = (
+                            f"SELECT 1 FROM {s.sql} WHERE ({self._names(layout, s, columns)}) IN ({values}) AND "
+                            f"{'NOT ' if s == other else ''}({self._names(layout, s)}) IN ({key}) LIMIT 1"
+                            for s in (other, layout.shard)
+                        )
+                        if ask(other, theirs) and ask(layout.shard, ours):
                             return (
                                 f"{words} is unique and on two shards, {other} and {layout.shard} (there with key "
                                 f"{layout.decoder.shown(image)}): {_ONE}"
                             )
         return None
+
+    def _names(self, layout: Layout, shard: Shard, columns: Sequence[str] = ()) -> str:
+        """Columns of the target, those of its key if none, as a statement about that shard says them."""
+        return self._router.names_on(shard, layout.target, columns or layout.key_columns)
 
     def positions(self, target: Target) -> dict[str, Position]:
         """Where the binlog of each instance that has shards of the table stands now."""

@@ -60,7 +60,7 @@ def decide(change: Change, shard: Shard, merged: MergedTable, target: TableDef |
         return _altered(change, shard, merged, target, change.before, change.after)
     if change.kind == "create" and change.after is not None:
         return _created(change, shard, merged, change.after)
-    return _hold(change, shard, merged, _never(change, shard))
+    return hold(change, shard, merged, _never(change, shard))
 
 
 def _never(change: Change, shard: Shard) -> str:
@@ -81,7 +81,8 @@ def _never(change: Change, shard: Shard) -> str:
     return "the shard's definition before it isn't known"
 
 
-def _hold(change: Change, shard: Shard, merged: MergedTable, *reasons: str) -> Hold:
+def hold(change: Change, shard: Shard, merged: MergedTable, *reasons: str) -> Hold:
+    """That the table stops at the change, for these reasons, and what the operator can do."""
     name = merged.target
     remedy = (
         f"Bring {name} to it by hand where it needs to be, then `migrate sync skip {name}`: sync goes on with the "
@@ -96,7 +97,7 @@ def _hold(change: Change, shard: Shard, merged: MergedTable, *reasons: str) -> H
 def _created(change: Change, shard: Shard, merged: MergedTable, after: TableDef) -> Decision:
     """A table with a name that the route matches: a new shard, if it has the shape of another."""
     if merged.interleaved:
-        return _hold(change, shard, merged, "a new shard has no number yet by which its keys would be interleaved")
+        return hold(change, shard, merged, "a new shard has no number yet by which its keys would be interleaved")
     apart: list[str] = []
     siblings = [s for s in merged.shards if s.shard != shard]
     for sibling in siblings:
@@ -104,7 +105,7 @@ def _created(change: Change, shard: Shard, merged: MergedTable, after: TableDef)
         if not found:
             return Pass(f"a new shard, of the shape of {sibling.shard}")
         apart = apart or [f"it differs from {sibling.shard}: {d}" for d in found]
-    return _hold(change, shard, merged, "a new table matches the route, but has another shape", *apart)
+    return hold(change, shard, merged, "a new table matches the route, but has another shape", *apart)
 
 
 def _altered(
@@ -118,12 +119,12 @@ def _altered(
     if target is None:
         reasons.append(f"{merged.target} isn't on the target")
     if reasons or target is None:
-        return _hold(change, shard, merged, *reasons)
+        return hold(change, shard, merged, *reasons)
     others = [s.definition for s in merged.shards if s.shard != shard]
     settled = not any(differences(after, other) or _comments(after) != _comments(other) for other in others)
     made = plan(merged.target, target, old.definition, new.definition, settled=settled)
     if made.problems:
-        return _hold(change, shard, merged, *made.problems)
+        return hold(change, shard, merged, *made.problems)
     if made.statements:
         return Apply(tuple(made.statements), f"{shard}: {one_line(change.statement)}")
     return Pass("; ".join(made.notes))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from migrate.catalog import SYSTEM_SCHEMAS, read_catalog
@@ -12,14 +12,16 @@ from migrate.config import Config
 from migrate.db import connect
 from migrate.errors import MigrateError, NoGo, ServerError
 from migrate.model import MergedTable, Shard, ShardTable, TableDef, Target
-from migrate.routes import resolve
+from migrate.routes import as_routed, resolve
 from migrate.state import State
 from migrate.sync.batch import Batch, Doubt, Layout
 from migrate.sync.change import Change
 from migrate.sync.dialect import read_dialect
 from migrate.sync.evolve import Apply, Hold, Pass, decide
+from migrate.sync.evolve_mapped import decide_mapped
 from migrate.sync.history import History
 from migrate.sync.image import RowDecoder
+from migrate.sync.mapped import MappedDecoder
 from migrate.sync.shadow import shadow_of
 from migrate.sync.tablemap import TableMap
 
@@ -98,10 +100,15 @@ class Router:
             )
         merged = self._merged[target]
         try:
-            decoder = RowDecoder(shard, definition, table_map, merged.remap(shard))
+            routed = as_routed(self.config, ShardTable(shard, definition))
+            decoder = (
+                MappedDecoder(routed, table_map)
+                if routed.mapped
+                else RowDecoder(shard, definition, table_map, merged.remap(shard))
+            )
         except MigrateError as error:
             raise Doubt(target, str(error)) from None
-        layout = Layout(shard, merged, definition, decoder)
+        layout = Layout(shard, merged, routed.definition, decoder)
         self._layouts.append(layout)
         return layout
 
@@ -149,6 +156,9 @@ class Router:
     def decide(self, change: Change, shard: Shard, target: Target) -> Pass | Apply | Hold:
         """What the change means for the target table, as it is now."""
         merged = self._fresh(target)
+        shadow = self._shadow(shard.schema, shard.table)
+        if self._maps(target) and change.kind in ("alter", "create") and change.after is not None and not shadow:
+            return decide_mapped(change, shard, merged, lambda table: as_routed(self.config, table))
         return decide(change, shard, merged, self._on_target(target))
 
     def _fresh(self, target: Target) -> MergedTable:
@@ -157,7 +167,7 @@ class Router:
         merged = self._merged[target]
         return replace(
             merged,
-            shards=tuple(ShardTable(m.shard, known.get(m.shard, m.definition)) for m in merged.shards),
+            shards=tuple(self._as_it_is(m.shard, known.get(m.shard, m.physical)) for m in merged.shards),
         )
 
     def _on_target(self, target: Target) -> TableDef | None:
@@ -190,9 +200,29 @@ class Router:
             definition = self.history.definition(shard.schema, shard.table)
             if definition is not None:
                 merged = self._merged[target]
-                self._merged[target] = replace(merged, shards=(*merged.shards, ShardTable(shard, definition)))
+                self._merged[target] = replace(merged, shards=(*merged.shards, self._as_it_is(shard, definition)))
                 self._targets[shard] = target
         self.forget()
+
+    def _maps(self, target: Target) -> bool:
+        """Whether a route to that table maps columns, even one that a shard doesn't fit now."""
+        return any(route.mapped for route in self.config.routes if route.target == str(target))
+
+    def _as_it_is(self, shard: Shard, definition: TableDef) -> ShardTable:
+        """A shard as its route maps it, or as it stands where it doesn't fit: its first row is refused then."""
+        try:
+            return as_routed(self.config, ShardTable(shard, definition))
+        except NoGo:
+            return ShardTable(shard, definition)
+
+    def names_on(self, shard: Shard, target: Target, columns: Sequence[str]) -> str:
+        """Columns of the target as a statement about that shard says them, with commas between. Doubt if the shard
+        isn't as its route maps it."""
+        definition = self._merged[target].table(shard).definition
+        try:
+            return ", ".join(definition.column(name).sql for name in columns)
+        except KeyError as missing:
+            raise Doubt(target, f"{shard} has nothing that {missing} is made of: see its route's columns") from None
 
     def shards(self, target: Target) -> Iterator[Shard]:
         """All shards of a target table."""

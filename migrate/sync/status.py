@@ -120,13 +120,20 @@ def read_sync_status(config: Config, session: Session | None = None, *, shards: 
     return SyncStatus(followers, tuple(read_holds(session, config.name)), late)
 
 
+def _of_one_shape(config: Config, route: tuple[str, int]) -> tuple[str, int]:
+    """The route if it maps columns, else all plain ones to its target as one."""
+    return route if config.routes[route[1]].mapped else (route[0], -1)
+
+
 def _late(config: Config, definitions: dict[Shard, TableDef]) -> Iterator[Late]:
-    merged: dict[str, dict[Shard, TableDef]] = defaultdict(dict)
+    # By route: what a mapped table is merged of may be of several shapes, a route's shards are of one.
+    merged: dict[tuple[str, int], dict[Shard, TableDef]] = defaultdict(dict)
     for shard, definition in definitions.items():
-        target = next((r.target for r in config.routes if r.matches(shard.schema, shard.table)), None)
-        if target is not None:
-            merged[target][shard] = definition
-    for target, shards in sorted(merged.items()):
+        routes = ((r.target, i) for i, r in enumerate(config.routes) if r.matches(shard.schema, shard.table))
+        route = next(routes, None)
+        if route is not None:
+            merged[_of_one_shape(config, route)][shard] = definition
+    for (target, _), shards in sorted(merged.items()):
         if len(set(shards.values())) > 1:
             wanted = dict.fromkeys(name for definition in shards.values() for name in _parts(definition))
             for shard, definition in sorted(shards.items()):

@@ -255,7 +255,8 @@ def test_the_canonical_text_is_what_tidbs_index_compares(
     with connect(config_for([source], source, schema).sources[0]) as session, database(target) as there:
         session.execute(f"CREATE TABLE {schema}.s (n INT PRIMARY KEY, c VARCHAR(190) COLLATE utf8mb4_bin NOT NULL)")
         session.execute(f"INSERT INTO {schema}.s VALUES {rows}")
-        key = canonical(index, TableDef((column,), (index,), "utf8mb4", collation), {})
+        shape = TableDef((column,), (index,), "utf8mb4", collation)
+        key = canonical(index, shape, shape, {})
         ours = defaultdict(set)
         for n, text in session.query(f"SELECT n, {key} FROM {schema}.s"):
             ours[text].add(n)

@@ -94,7 +94,7 @@ def _fill(server: Server, schema: str, more: dict[str, tuple[list[str], list[lis
 def _cut(session: Session, table: ShardTable) -> tuple[int, Counter[int]]:
     """The number of chunks, and how many of them hold each row."""
     found: Counter[int] = Counter()
-    chunks = list(walk(session, table.shard, table.definition, CHUNK))
+    chunks = list(walk(session, table, CHUNK))
     for before, after in pairwise(chunks):
         assert before.upper == after.lower, f"{table.shard}: a gap"
     assert chunks[0].lower is None and chunks[-1].upper is None

@@ -9,17 +9,18 @@ from typing import Any
 
 import pytest
 
-from migrate.sandbox import Sandbox
+from tests.conftest import guarded_sandbox
 from tests.faults.books import Books
 from tests.faults.client import Client
 from tests.proxy import Proxy, proxy
 
 
-@pytest.fixture(scope="module")
-def books(servers: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Books]:
-    made = Books(servers, "gated", tmp_path_factory.mktemp("gated"))
-    yield made
-    made.drop()
+@pytest.fixture(scope="module", params=["5.6", pytest.param("9.7", marks=pytest.mark.soak)])
+def books(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Books]:
+    folder = tmp_path_factory.mktemp("gated")
+    with guarded_sandbox(folder / "sandbox") as sandbox:
+        sandbox.up(instances=2, mysql=request.param)
+        yield Books(sandbox, "gated", folder)
 
 
 @pytest.fixture

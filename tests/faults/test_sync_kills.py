@@ -130,6 +130,11 @@ def test_tidb_killed(books: Books, dice: random.Random, kills: int) -> None:
     _server_killed(books, dice, ["tidb"] * kills)
 
 
+@pytest.mark.soak
+def test_tidb_killed_over_mysql97(books97: Books, dice: random.Random) -> None:
+    _server_killed(books97, dice, ["tidb"] * 3)
+
+
 @pytest.mark.parametrize("kills", quick_or_endurance(2, 10))
 def test_mysql_killed(books: Books, dice: random.Random, kills: int) -> None:
     _server_killed(books, dice, [("m1", "m2")[n % 2] for n in range(kills)])

@@ -119,6 +119,12 @@ def _three_names(text: str) -> str:
     return text
 
 
+def _not_ours(name: str) -> str:
+    if name in ("target", "repair"):
+        raise ValueError(f"{name!r} stands for something else in records and messages; give the instance another name")
+    return name
+
+
 Pattern = Annotated[str, AfterValidator(_pattern)]
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -145,7 +151,7 @@ class Server(_Strict):
 class Source(Server):
     """An instance. `replica`: a replica of it that verification reads instead."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$"), AfterValidator(_not_ours)]
     replica: Annotated[str | None, BeforeValidator(_no_secret_url)] = Field(default=None, repr=False)
 
 

@@ -14,7 +14,8 @@ _COMMIT = b"\x03COMMIT"  # COM_QUERY and its text
 
 
 class Proxy:
-    """Forwards 127.0.0.1:`port` to another port of this machine until told otherwise. `cuts` counts what it broke."""
+    """Forwards 127.0.0.1:`port` to another port of this machine until told otherwise. It counts the connections that
+    it `opened`, and its `cuts`."""
 
     def __init__(self, upstream: int):
         self._upstream = upstream
@@ -24,7 +25,8 @@ class Proxy:
         self._flowing = threading.Event()
         self._flowing.set()
         self._rules: list[_Rule] = []
-        self.cuts = 0
+        self._last_words = b""
+        self.cuts = self.opened = 0
         self.pause_s = 0.0  # before each piece that is forwarded
         self.port = 0
         self.accept()
@@ -56,6 +58,10 @@ class Proxy:
         """Holds every byte back until `flow`."""
         self._flowing.clear()
 
+    def stall_at(self, words: bytes) -> None:
+        """Holds every byte back from when a client first says that."""
+        self._last_words = words
+
     def flow(self) -> None:
         self._flowing.set()
 
@@ -83,6 +89,7 @@ class Proxy:
             pair = (client, server)
             with self._lock:
                 self._pairs.add(pair)
+                self.opened += 1
             threading.Thread(target=self._forward, args=(pair,), daemon=True).start()
 
     def _forward(self, pair: tuple[socket.socket, socket.socket]) -> None:
@@ -92,6 +99,9 @@ class Proxy:
             while True:
                 for source in select.select(pair, [], [])[0]:
                     data = source.recv(65_536)
+                    if source is client and self._last_words and self._last_words in data:
+                        self._last_words = b""
+                        self.stall()
                     self._flowing.wait()
                     time.sleep(self.pause_s)
                     if not data or not self._passes(data, source is client, pair, seen):

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from migrate.copy.folded import twin
 from migrate.copy.job import ShardJob
 from migrate.copy.keyset import walk
 from migrate.copy.loader import load_lines
@@ -85,7 +86,7 @@ def _commit_lines(job: ShardJob, chunk: Chunk, lines: int, rows: int) -> int:
             path = Path(f"/proc/self/fd/{lines}")  # it has no name
             skipped = load_lines(
                 state.session, job.into, job.select.columns, path, rows, chunk,
-                lambda count: _moved(state, job, chunk, count),
+                lambda count: _moved(state, job, chunk, path, count),
             )  # fmt: skip
             if skipped:
                 rows -= skipped
@@ -95,13 +96,18 @@ def _commit_lines(job: ShardJob, chunk: Chunk, lines: int, rows: int) -> int:
     return rows
 
 
-def _moved(state: State, job: ShardJob, chunk: Chunk, count: int) -> bool:
+def _moved(state: State, job: ShardJob, chunk: Chunk, lines: Path, count: int) -> bool:
     """Whether rows that are there already can be left out: they, or their unique values, moved while they were read,
     and sync will bring what became of them. Not so if somebody else wrote to the table: it must have the rows that
-    chunks brought, and no other."""
+    chunks brought, and no other. NoGo for a row that only the target takes for another."""
     there = int(state.session.value(f"SELECT COUNT(*) FROM {job.into.sql}"))
     if there + count != state.loaded_rows(job.siblings):
         return False
+    if sentence := twin(state.session, connection(Session, job.source), job, lines):
+        raise NoGo(
+            f"{job.into}: {sentence}. Nothing of {chunk} is in; change or remove the row on {chunk.shard}, then run "
+            "the same command again"
+        )
     log.warning(
         "%s: %d rows of it are on %s already: they, or their unique values, moved while they were read; they are left "
         "out, and sync brings what became of them", chunk, count, job.into,

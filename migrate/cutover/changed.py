@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from zlib import crc32
 
 from migrate.config import Config
 from migrate.errors import NoGo
 from migrate.model import Key, Shard
-from migrate.position import Position, place, reached
+from migrate.position import Position, reached
 from migrate.sync.batch import Doubt, Image, Layout
 from migrate.sync.router import Router
 from migrate.sync.stream import COMMIT, HEARTBEAT, IDLE, ROWS, UPDATE, Item, Stream
@@ -61,12 +60,12 @@ class _Reader:
         if reached(self._at, goal):
             return keys
         self._router = self._router or Router(self._config, self.instance)
-        number = 0x6000_0000 | crc32(f"{self._config.name}/{self.instance}/changed".encode()) & 0x0FFF_FFFF
+        number = Stream.server_id(self._config.name, self.instance, "", "changed")
         with Stream(self._config.source(self.instance), self._at, self._router.wanted, server_id=number) as stream:
             for item in stream:
                 if item[0] == ROWS:
                     self._take(self._router, item, keys)
-                elif item[0] in (COMMIT, IDLE, HEARTBEAT) and _there(stream, item, goal):
+                elif item[0] in (COMMIT, IDLE, HEARTBEAT) and reached(stream.position(), goal):
                     break
         self._at = goal
         return keys
@@ -95,11 +94,3 @@ class _Reader:
                 f"more than {_MOST:,} rows of {layout.shard} were written since the last clean verification: run "
                 "`verify all` again shortly before"
             )
-
-
-def _there(stream: Stream, item: Item, goal: Position) -> bool:
-    if reached(stream.position(), goal):
-        return True
-    # the server says that it has nothing more, in a newer file maybe
-    said = item[0] == HEARTBEAT and item[1]
-    return bool(said) and place({"file": item[1], "offset": str(item[2])}) >= place(goal)

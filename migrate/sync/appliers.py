@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Set
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as futures_done
 from contextlib import suppress
 from time import monotonic
 
@@ -64,11 +65,20 @@ class Appliers:
         """Starts applying a batch (of those parts only, if given). The one before must be in."""
         self._running = self._pool.submit(self._apply, batch, parts or list(range(PARTS)))
 
+    def landed(self, within_s: float) -> bool:
+        """Whether the last batch is in, or failed, within so long."""
+        return self._running is None or bool(futures_done([self._running], within_s).done)
+
     def wait(self) -> None:
         """Until the last batch is in. Raises what went wrong with it; ReadOn if it must be longer."""
         if self._running is not None:
             running, self._running = self._running, None
             running.result()
+
+    def read_on(self, position: Position) -> None:
+        """Between two batches: up to there nothing is to be applied."""
+        with connect(self._config.target, patience_s=self._config.run.patience_s) as session:
+            self._marks.read_on(session, self._done[0], position)
 
     def _apply(self, batch: Batch, parts: list[int]) -> None:
         goal = max(self._done) if len(parts) < PARTS else self._done[0] + 1

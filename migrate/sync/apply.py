@@ -14,6 +14,7 @@ from migrate.position import Position
 from migrate.sync.batch import AFTER, BEFORE, NOW, WAS, Batch, Doubt, Entry, Image, Layout
 from migrate.sync.handover import Moved
 from migrate.sync.shares import Changes, Rows, Share
+from migrate.sync.twins import Twin
 from migrate.sync.writer import RawRow, Writer
 
 _NOT_YET = (1054, 1146)  # no such column, no such table
@@ -28,6 +29,8 @@ class Elsewhere(Protocol):
     def key_sentence(self, rows: Rows) -> str | None: ...
 
     def unique_sentence(self, rows: Rows) -> str | None: ...
+
+    def twin(self, writer: Writer, target: Target, rows: Rows) -> Twin | None: ...
 
     def hand_over(self, writer: Writer, target: Target, moved: Moved) -> str: ...
 
@@ -134,15 +137,32 @@ def _write_over(writer: Writer, target: Target, entries: list[Entry], batch: Bat
     others = _unique_taken(writer, target, [row for row in there if row[0].crowded], set())
     if others and (sentence := elsewhere.unique_sentence(others)):
         raise Collision(target, sentence, passing=True)
+    if not all(row[0].bytewise for row in there):
+        there = _not_taken(writer, target, there, elsewhere)
     for columns, lines in _lines(there).items():
         _, warnings = writer.load(target, columns, lines, replace=True)
         if warnings:
             raise Doubt(target, f"the target would not take rows as they are: {'; '.join(writer.warnings()[:3])}")
 
 
+def _not_taken(writer: Writer, target: Target, rows: Rows, elsewhere: Elsewhere) -> Rows:
+    """Writes the rows whose places are free but for what was there of them; gives the others, which may be written over
+    what stands there. Collision if that is a row that only the target takes for one of them."""
+    _delete(writer, target, _present(writer, target, rows))
+    loads = [
+        writer.load(target, columns, lines, replace=False) == (len(lines), 0) for columns, lines in _lines(rows).items()
+    ]
+    taken = [] if all(loads) else _not_there(writer, target, rows)
+    if twin := elsewhere.twin(writer, target, taken):
+        raise Collision(target, twin.sentence, passing=twin.both)
+    return taken
+
+
 def _ours(writer: Writer, target: Target, gone: Rows, elsewhere: Elsewhere) -> Rows:
     """The rows but for those whose key is on another shard now: it moved there, and may have been written already. On
     another instance, whose follower may be anywhere: its row is put in the place."""
+    if not all(row[0].bytewise for row in gone):  # or one that the target takes for it would go instead
+        gone = _present(writer, target, gone)
     present = _present(writer, target, [row for row in gone if row[0].crowded])
     moved = {id(row[1]): row for row in elsewhere.keys(present)}
     if far := [row for row in moved.values() if row[2].instance != row[0].shard.instance]:
@@ -254,9 +274,14 @@ def _collision(writer: Writer, target: Target, rows: Rows, known: Rows, said: st
     taken = [r for r in _present(writer, target, rows) if r[0].text_key(r[1]) not in ours]
     others = _unique_taken(writer, target, rows, ours)
     if not taken and not others:
+        folding = [] if all(row[0].bytewise for row in rows) else _not_there(writer, target, rows)
+        if twin := elsewhere.twin(writer, target, folding):
+            return Collision(target, twin.sentence, passing=twin.both)
         refused = f"the target would not take rows of {rows[0][0].shard} and others as they are: {said}"
         return Collision(target, refused, passing=True) if "Duplicate entry" in said else Doubt(target, refused)
     sentence = elsewhere.key_sentence(taken) or elsewhere.unique_sentence(others)
+    if sentence is None and (twin := elsewhere.twin(writer, target, others)):
+        return Collision(target, twin.sentence, passing=twin.both)
     return Collision(target, sentence or _taken(taken or others), passing=sentence is not None)
 
 

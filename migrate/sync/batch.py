@@ -25,8 +25,8 @@ class Layout:
     """
 
     __slots__ = (
-        "bytewise", "crowded", "decoder", "engine", "key_columns", "places", "shard", "table", "target", "uniques",
-        "valid",
+        "bytewise", "crowded", "decoder", "definition", "engine", "key_columns", "places", "shard", "table", "target",
+        "uniques", "valid",
     )  # fmt: skip
 
     def __init__(self, shard: Shard, table: MergedTable, definition: TableDef, decoder: RowDecoder):
@@ -41,7 +41,7 @@ class Layout:
         columns = [definition.column(c) for i in definition.unique_indexes for c in i.columns]
         self.bytewise = whole and all(c.charset is None or c.collation == "binary" for c in columns)
         self.crowded = len(table.shards) > 1 and table.key_collision == "error"
-        self.engine = definition.engine
+        self.definition, self.engine = definition, definition.engine
         self.valid = True
 
     def text_key(self, image: Image) -> Hashable:

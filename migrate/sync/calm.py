@@ -6,6 +6,7 @@ from migrate.config import Config
 from migrate.db import connect
 from migrate.position import Position, reached, standing
 from migrate.state import State
+from migrate.sync.asking import Asking
 from migrate.sync.marks import Marks
 
 
@@ -35,6 +36,6 @@ class Calm:
                 marks = Marks(self._config.name, name).read(session)
                 if not all(reached(m.position, consistent) for m in marks):
                     return None
-            with connect(self._config.source(self._instance)) as source:
+            with Asking(self._config, self._instance) as source:
                 state.save_calm(self._instance, standing(source, self._instance))
             return state.calm(self._instance)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from functools import cache
 from threading import Lock
 
 from migrate.config import Config
-from migrate.db import Session
 from migrate.model import Shard, Target
 from migrate.position import Position, standing
+from migrate.sync.asking import Asking
 from migrate.sync.batch import Image, Layout
-from migrate.sync.handover import Moved, lent, put
+from migrate.sync.handover import Moved, put
+from migrate.sync.lent import lent
 from migrate.sync.router import Router
 from migrate.sync.shares import Rows
+from migrate.sync.twins import Twin, find_twin
 from migrate.sync.writer import Writer
 
 _KEYS = 1000
-_ANSWER_S = 10  # a source that stalls is a reason to tell and to try again, not to hang
 _ONE = "one of them must go; a merged table has room for one row"
 
 
@@ -34,7 +35,7 @@ class Elsewhere:
         shard has it, too."""
         found = []
         with self._lock, ExitStack() as open_sessions:
-            ask = self._asker(open_sessions)
+            ask = _asker(self._sessions(open_sessions))
             for start in range(0, len(rows), _KEYS):
                 for layout, some in _by_shard(rows[start : start + _KEYS]):
                     own = f"SELECT 1 FROM {layout.shard.sql} WHERE ({self._names(layout, layout.shard)}) IN "
@@ -51,8 +52,8 @@ class Elsewhere:
 
     def hand_over(self, writer: Writer, target: Target, moved: Moved) -> str:
         """Puts rows on the target as the shards of other instances have them; gives what it has against them."""
-        with self._lock:
-            return put(self._config, writer, target, moved)
+        with self._lock, ExitStack() as open_sessions:
+            return put(self._config, writer, target, moved, self._sessions(open_sessions))
 
     def lent(self, writer: Writer, target: Target, at: Position) -> frozenset[str]:
         """The keys of rows that may be ahead of our binlog at a position."""
@@ -67,7 +68,7 @@ class Elsewhere:
     def unique_sentence(self, rows: Rows) -> str | None:
         """In words: a unique value that a row of another shard has now, with another key, if any is one."""
         with self._lock, ExitStack() as open_sessions:
-            ask = self._asker(open_sessions)
+            ask = _asker(self._sessions(open_sessions))
             for layout, image in rows:
                 key = layout.decoder.key_literal(image)
                 for other in self._router.others(layout.shard, layout.target):
@@ -84,6 +85,11 @@ class Elsewhere:
                             )
         return None
 
+    def twin(self, writer: Writer, target: Target, rows: Rows) -> Twin | None:
+        """One of the rows whose place on the target has a row that only the target takes for it, if there is one."""
+        with self._lock, ExitStack() as open_sessions:
+            return find_twin(writer, target, rows, self._router, self._sessions(open_sessions))
+
     def _names(self, layout: Layout, shard: Shard, columns: Sequence[str] = ()) -> str:
         """Columns of the target, those of its key if none, as a statement about that shard says them."""
         return self._router.names_on(shard, layout.target, columns or layout.key_columns)
@@ -92,22 +98,17 @@ class Elsewhere:
         """Where the binlog of each instance that has shards of the table stands now."""
         found = {}
         for name in sorted({shard.instance for shard in self._router.shards(target)}):
-            with self._session(name) as session:
+            with Asking(self._config, name) as session:
                 found[name] = standing(session, name)
         return found
 
-    def _session(self, instance: str) -> Session:
-        return Session(replace(self._config.source(instance), answer_s=_ANSWER_S))
+    def _sessions(self, open_sessions: ExitStack) -> Callable[[str], Asking]:
+        """One to each instance, when it is asked for first."""
+        return cache(lambda instance: open_sessions.enter_context(Asking(self._config, instance)))
 
-    def _asker(self, open_sessions: ExitStack) -> Callable[[Shard, str], bool]:
-        sessions: dict[str, Session] = {}
 
-        def ask(shard: Shard, sql: str) -> bool:
-            if shard.instance not in sessions:
-                sessions[shard.instance] = open_sessions.enter_context(self._session(shard.instance))
-            return bool(sessions[shard.instance].query(sql))
-
-        return ask
+def _asker(sessions: Callable[[str], Asking]) -> Callable[[Shard, str], bool]:
+    return lambda shard, sql: bool(sessions(shard.instance).query(sql))
 
 
 def _by_shard(rows: Rows) -> Sequence[tuple[Layout, list[Image]]]:

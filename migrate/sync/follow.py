@@ -24,7 +24,7 @@ def follow(config: Config, instance: str, until: Position | None) -> Progress:
 
     A source that goes away is waited for up to the config's patience, from the last batch that came on.
     """
-    progress = Progress()
+    progress = Progress(reason=f"connecting to {config.source(instance)}")
     monitor = Monitor(config, instance, progress)
     monitor.start()
     waited, pause, seen = 0.0, 0.2, 0
@@ -41,6 +41,9 @@ def follow(config: Config, instance: str, until: Position | None) -> Progress:
                 progress.reconnects += 1
                 log.warning("%s: waiting: %s (next try in %.1f s)", instance, error, pause)
                 wait(pause)
+                if monitor.wanted == "stop":
+                    progress.state = "stopped"
+                    return progress
                 waited, pause = waited + pause, min(2 * pause, 10)
                 continue
             if reason in ("end", "stop"):

@@ -89,6 +89,16 @@ class Marks:
                 "one"
             )
 
+    def read_on(self, session: Session, seq: int, position: Position) -> None:
+        """All parts, which have the same batches in, are at a position that no transaction lies before any more: in one
+        statement, so that none is ever ahead of the others without a batch to make up for. Safe to repeat."""
+        changed = session.execute(
+            f"UPDATE migrate_meta.applied SET position = {json_literal(json.dumps(position))}, committed_at = NOW(6) "
+            f"WHERE {self._own} AND seq = {seq} AND inside = 0 AND departed IS NULL"
+        )
+        if changed != PARTS:
+            raise MigrateError(f"the position of {self} was moved by another process: stopped")
+
     def depart(self, writer: Writer, part: int, seq: int, batch: Batch, targets: Set[str]) -> None:
         """Inside a transaction that has the departures of those tables in the batch: they are in."""
         changed = writer.execute(

@@ -12,8 +12,9 @@ from typing import Any
 
 from migrate.config import Config
 from migrate.db import Session
-from migrate.errors import ConnectionLost, ServerError, TryAgain
+from migrate.errors import ConnectionLost, OutcomeUnknown, ServerError, TryAgain
 from migrate.position import Position, file_number, reached, standing
+from migrate.sync.lent import forget_returned
 
 log = logging.getLogger("migrate")
 
@@ -22,6 +23,7 @@ _SAY_S = 0.5
 _MEASURE_S = 0.5
 _ANSWER_S, _AWAY_S = 2.0, 2.0  # how long the source is waited for, and left alone when it didn't answer
 _RATE_S = 5.0
+_TIDY_S = 10.0
 
 
 @dataclass
@@ -89,7 +91,7 @@ class Monitor(threading.Thread):
     def _watch(self) -> None:
         session: Session | None = None
         source: Session | None = None
-        said = measured = rated = 0.0
+        said = measured = rated = tidied = 0.0
         changes = 0
         while not self._ended.wait(_POLL_S):
             try:
@@ -105,7 +107,10 @@ class Monitor(threading.Thread):
                 if now - said >= _SAY_S:
                     self.say(session)
                     said = now
-            except (ConnectionLost, TryAgain) as error:
+                if now - tidied >= _TIDY_S:
+                    forget_returned(session, *self._names)
+                    tidied = now
+            except (ConnectionLost, TryAgain, OutcomeUnknown) as error:
                 log.debug("%s: monitor: %s", self._instance, error)
                 if session is not None:
                     session.close()

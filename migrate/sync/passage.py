@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from time import monotonic, time
 from typing import Any
-from zlib import crc32
 
 from migrate.config import Config
 from migrate.copy.rowformat import RowRefused
@@ -16,6 +15,7 @@ from migrate.model import Target
 from migrate.position import Position, place, reached
 from migrate.state import State
 from migrate.sync.appliers import MOVE_S, Appliers, ReadOn
+from migrate.sync.asking import STREAM_S, impatient
 from migrate.sync.batch import Batch, Doubt, Layout
 from migrate.sync.calm import Calm
 from migrate.sync.elsewhere import Elsewhere
@@ -35,6 +35,7 @@ log = logging.getLogger("migrate")
 _CHANGES = 30_000
 _BYTES = 24 << 20
 _NEAR_S = 5.0  # closer to the source than this, what has come is applied as soon as the appliers are free
+_LOOK_S = 0.25  # how often the appliers are asked what they wait for
 _SLOW_S = 5.0  # a batch that takes the target longer than this is followed by smaller ones
 
 
@@ -77,7 +78,6 @@ class Passage:
         self._flying: tuple[Batch, float] | None = None
         self._ordinal = self._inside = 0  # row events of the transaction under way: seen, and in already
         self._moved = False  # whether anything was applied, or nothing is left to be
-        self._heard: tuple[str, int] | None = None  # where the server said that it has nothing more
         try:
             with connect(self._config.target, patience_s=self._config.run.patience_s) as session:
                 marks = self._marks.read(session)
@@ -92,9 +92,9 @@ class Passage:
             self._inside = behind.inside
             self._goal.check_start(ahead)
             self._progress.position, self._progress.source_time = behind.position, behind.source_time
-            self._stream = Stream(
-                self._config.source(self._instance), behind.position, self._router.wanted, server_id=self._server_id()
-            )
+            source = impatient(self._config.source(self._instance), STREAM_S)
+            number = Stream.server_id(self._config.name, self._instance, str(self._marks.held or ""))
+            self._stream = Stream(source, behind.position, self._router.wanted, server_id=number)
             try:
                 self._batch = self._new_batch()
                 return self._follow()
@@ -102,11 +102,6 @@ class Passage:
                 self._stream.close()
         finally:
             self._appliers.close()
-
-    def _server_id(self) -> int:
-        """One of its own for every migration, instance and table held; far above what people choose."""
-        name = f"{self._config.name}/{self._instance}/{self._marks.held or ''}"
-        return 0x7000_0000 | crc32(name.encode()) & 0x0FFF_FFFF
 
     def _new_batch(self) -> Batch:
         at = self._stream.position()
@@ -116,18 +111,6 @@ class Passage:
             fuzzy, careful=not self._calm.reached(at), overwriting=self._overwrite, grows_until=self._grows_until,
             start=at, start_inside=inside, position=at, inside=inside,
         )  # fmt: skip
-
-    @property
-    def _here(self) -> Position:
-        """Where the stream stands between two transactions: behind the last one, or where the server said since then
-        that it has nothing more (in a newer file, say)."""
-        position = self._stream.position()
-        if self._heard is not None:
-            heard = {**position, "file": self._heard[0], "offset": str(self._heard[1])}
-            heard.pop("created", None)
-            if place(heard) > place(position):
-                return heard
-        return position
 
     def _follow(self) -> str:
         within = skip = False
@@ -162,11 +145,8 @@ class Passage:
             elif kind == STATEMENT:
                 if not skip and self._ordinal >= self._inside and self._redo is None:
                     self._statement(item)
-            elif kind in (IDLE, HEARTBEAT) and not within:
-                if kind == HEARTBEAT and item[1]:
-                    self._heard = item[1], item[2]
-                if reason := self._idle():
-                    return reason
+            elif kind in (IDLE, HEARTBEAT) and not within and (reason := self._idle()):
+                return reason
         raise ConnectionLost(2013, "the stream of the binlog ended", str(self._config.source(self._instance)))
 
     def _rows(self, item: tuple[Any, ...]) -> None:
@@ -262,10 +242,22 @@ class Passage:
                 self._flush()
             elif self._appliers.free:
                 self._land()
+                self._read_on()
                 self._moved = True
-                self._progress.position = self._here
-                self._progress.state = "following"
+                self._progress.position = self._stream.position()
+                self._progress.state, self._progress.reason = "following", self._slow
+            else:
+                self._progress.reason = self._appliers.reason or self._slow
         return self._asked()
+
+    def _read_on(self) -> None:
+        """Where the binlog has gone on without a transaction, into another file maybe: we are there. Others may wait
+        for us to be, and the file that we were in may be purged."""
+        here, start = self._stream.position(), self._batch.start
+        moved = place(here) != place(start) or here["server_uuid"] != start["server_uuid"]
+        if moved and not self._held_again:
+            self._appliers.read_on(here)
+            self._batch = self._new_batch()
 
     def _asked(self) -> str | None:
         if stop.is_set():
@@ -286,7 +278,7 @@ class Passage:
 
     def _wanted(self) -> str | None:
         """Why to leave the stream here."""
-        if self._goal.reached(self._here):
+        if self._goal.reached(self._stream.position()):
             return "end"
         if self._monitor.wanted != "run":
             return self._monitor.wanted
@@ -301,7 +293,7 @@ class Passage:
 
         def wanted_here() -> Halt | None:
             halt = self._monitor.halt
-            here = halt is not None and (halt.position is None or reached(self._here, halt.position))
+            here = halt is not None and (halt.position is None or reached(self._stream.position(), halt.position))
             return halt if here else None
 
         if wanted_here() is None:
@@ -312,7 +304,7 @@ class Passage:
             return
         self._progress.state = "halted"
         while (halt := wanted_here()) and self._monitor.wanted == "run":
-            self._monitor.reached(halt, self._here)
+            self._monitor.reached(halt, self._stream.position())
             wait(0.02)
         self._monitor.reached(None, {})
         self._progress.state = "following"
@@ -347,14 +339,17 @@ class Passage:
         """Whether the batch should go on, for what may clear the place of a row."""
         if batch.doubled and monotonic() - batch.doubled_at < MOVE_S:
             return True
-        return self._least is not None and batch.bytes < 4 * _BYTES and not reached(self._here, self._least)
+        return (
+            self._least is not None and batch.bytes < 4 * _BYTES and not reached(self._stream.position(), self._least)
+        )
 
     def _land(self) -> None:
         """Until the batch under way is in; what it brought to light is taken into account."""
         if self._flying is None:
             return
         batch, begun = self._flying
-        self._progress.reason = self._appliers.reason or self._slow
+        while not self._appliers.landed(_LOOK_S):
+            self._progress.reason = self._appliers.reason or self._slow
         self._appliers.wait()
         self._flying = self._grows_until = None
         for target in batch.doubts:

@@ -29,12 +29,20 @@ class Place:
             self.passed(end)
         elif self._known:
             self._position["created"] = self._created
+        elif (self.file, self._uuid) != (self._position["file"], self._position["server_uuid"]):
+            self.offset = 4  # another file than the start's: its offset has nothing to say there
         return first and self._known
 
     def between(self, end: int) -> None:
         """An event that belongs to no transaction was read, up to `end`."""
         if self._known:
             self.passed(end)
+
+    def heard(self, file: str, offset: int) -> None:
+        """The server has sent all that it has before that place, and nothing of it is open."""
+        if file == self.file and self._described and offset > self.offset:
+            self.offset, self._known = offset, True
+            self.passed(offset & 0xFFFFFFFF)
 
     def passed(self, end: int) -> None:
         """All up to `end` was read, which is what fits of an offset into 32 bits; nothing of it is open."""

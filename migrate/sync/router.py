@@ -14,6 +14,7 @@ from migrate.errors import MigrateError, NoGo, ServerError
 from migrate.model import MergedTable, Shard, ShardTable, TableDef, Target
 from migrate.routes import as_routed, resolve
 from migrate.state import State
+from migrate.sync.asking import Asking
 from migrate.sync.batch import Batch, Doubt, Layout
 from migrate.sync.change import Change
 from migrate.sync.dialect import read_dialect
@@ -42,7 +43,7 @@ class Router:
         self.config, self.instance, self._only = config, instance, only
         self.held: set[Target] = set()
         self._layouts: list[Layout] = []
-        with connect(config.source(instance), patience_s=config.run.patience_s) as source:
+        with Asking(config, instance) as source:  # whoever made us says what is waited for
             dialect = read_dialect(source)
         known = State.settled(config, State.definitions)
         mine = {(s.schema, s.table): d for s, d in known.items() if s.instance == instance}

@@ -8,7 +8,7 @@ from zlib import crc32
 
 from migrate.model import Target
 from migrate.sync.batch import AFTER, BEFORE, NOW, WAS, Batch, Entry, Image, Layout
-from migrate.sync.handover import fingerprint
+from migrate.sync.lent import fingerprint
 
 Rows = list[tuple[Layout, Image]]
 Share = dict[Target, list[Entry]]

@@ -95,8 +95,15 @@ class Stream:
             self._wire.close()
             raise
 
+    @staticmethod
+    def server_id(*names: str) -> int:
+        """One of its own for all that the names tell apart (a migration, an instance, and what its stream is for); far
+        above what people choose."""
+        return 0x7000_0000 | zlib.crc32("/".join(names).encode()) & 0x0FFF_FFFF
+
     def position(self) -> Position:
-        """The position after the last COMMIT that was given out; the start if there was none."""
+        """The position after the last COMMIT that was given out, or where the server said since then that it has
+        nothing more; the start as long as there was neither."""
         return self._place.position()
 
     def close(self) -> None:
@@ -217,7 +224,10 @@ class Stream:
         if kind in (e.QUERY, e.QUERY_COMPRESSED, e.EXECUTE_LOAD_QUERY):
             yield from self._query(event)
         elif kind in (e.HEARTBEAT, e.HEARTBEAT_V2):
-            yield HEARTBEAT, *e.heartbeat(kind, end, data, start, stop)
+            file, offset = e.heartbeat(kind, end, data, start, stop)
+            if self._state == _CLOSED:
+                self._place.heard(file, offset)
+            yield HEARTBEAT, file, offset
         elif kind == e.TRANSACTION_PAYLOAD:
             yield from self._items(e.payload_events(data, start, stop, end))
         elif kind == e.ANONYMOUS_GTID:

@@ -16,15 +16,20 @@ from tests.soak import times
 Make = Callable[..., Migration]
 
 
+def _quick(kills: int) -> Any:
+    """Random instants may lie anywhere, and a loaded machine takes its time with each."""
+    return pytest.param(kills, marks=pytest.mark.timeout(600))
+
+
 def quick_or_soak(quick: int, soak: int) -> list[Any]:
     """How often to kill: a few times, and many times where it is asked for."""
     marks = [pytest.mark.soak, pytest.mark.timeout(3600)]
-    return [quick, pytest.param(times(soak, max(quick + 1, soak // 4)), marks=marks)]
+    return [_quick(quick), pytest.param(times(soak, max(quick + 1, soak // 4)), marks=marks)]
 
 
 def quick_or_endurance(quick: int, endurance: int) -> list[Any]:
     """How often to kill: a few times, and so often that CI has no time for it."""
-    return [quick, pytest.param(endurance, marks=[pytest.mark.endurance, pytest.mark.timeout(3600)])]
+    return [_quick(quick), pytest.param(endurance, marks=[pytest.mark.endurance, pytest.mark.timeout(3600)])]
 
 
 @pytest.fixture

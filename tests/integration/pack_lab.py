@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -29,7 +30,7 @@ from migrate.source import read_routing
 from migrate.sync.status import read_sync_status
 from verify.invariants import InvariantResult
 from verify.result import Result
-from verify.run import verify_balances
+from verify.run import verify_all, verify_balances
 
 Rows = list[tuple[Any, ...]]
 
@@ -122,6 +123,20 @@ class PackLab:
             finally:
                 process.terminate()
                 process.communicate(timeout=60)
+
+    def followed(self, tps: float, waits_s: tuple[float, float], flows: set[tuple[str, str]]) -> None:
+        """Traffic is followed, with a look at the balances between the waits, and stays clean; `flows` are among the
+        actions and statuses that it went through."""
+        with self.syncing(), self.posting(tps) as traffic:
+            traffic.wait(waits_s[0])
+            live = self.verify_settled()
+            traffic.wait(waits_s[1])
+        assert not [i.name for i in live.invariants or () if not i.ok], live.text()
+        assert flows <= {(r["action"], r["status"]) for r in map(json.loads, self.journal.open())}
+        self.caught_up()
+        result = verify_all(self.config)
+        assert result.ok, result.text()
+        assert not any(i.offenders for i in result.invariants or ()), result.text()
 
     def verify_settled(self) -> Result:
         """Balances while both sides are written: what is under way is told as such."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,17 +88,8 @@ def test_a_fault_is_found_named_and_priced(lab: PackLab, fault: Fault) -> None:
 
 
 def test_traffic_is_followed_and_stays_clean(lab: PackLab) -> None:
-    with lab.syncing(), lab.posting(50) as traffic:
-        traffic.wait(3)
-        live = lab.verify_settled()
-        traffic.wait(1.5)
-    assert not [i.name for i in live.invariants or () if not i.ok], live.text()
-    flows = {(r["action"], r["status"]) for r in map(json.loads, lab.journal.open())}
-    assert flows >= {("ORDER", "HELD"), ("DEPOSIT", "DONE"), ("PAYOUT", "DONE")}
-    lab.caught_up()
-    result = verify_all(lab.config)
-    assert result.ok, result.text()
-    assert not any(i.offenders for i in result.invariants or ()), result.text()
+    flows = {("ORDER", "HELD"), ("DEPOSIT", "DONE"), ("PAYOUT", "DONE")}
+    lab.followed(50, (3, 1.5), flows)
 
 
 def test_on_mysql_97_too(sandbox97: Sandbox, mysql97: Server, tmp_path: Path) -> None:

@@ -77,6 +77,8 @@ def test_a_good_file(tmp_path: Path) -> None:
         ('name = "payment"', 'name = "a b"', "migration.name"),
         ('name = "m2"', 'name = "m1"', "'m1' stands twice"),
         ('name = "m2"', 'name = "m 2"', "source[1].name"),
+        ('name = "m2"', 'name = "target"', "source[1].name: 'target' stands for something else"),
+        ('name = "m2"', 'name = "repair"', "give the instance another name"),
         ('target = "payment.refund"', 'target = "refund"', "route[1].target: expected schema.table"),
         ('target = "payment.refund"', 'target = "a.b.c"', "route[1].target: expected schema.table"),
         ('"payment.account_entry.refund_id"', '"payment.refund_id"', "route[1].references[0]"),

@@ -121,6 +121,7 @@ class Appliers:
             return True
         for instance, goal in goals.items():
             if not self._awaited(instance, goal, target):
+                collision.reason = _too_far(collision, instance)
                 return False
         batch.settled.add(target)
         return True
@@ -135,7 +136,10 @@ class Appliers:
                 now = marks.of(session, target)
                 if all(m.passed(goal, target) for m in now):
                     return True
-                if any(h.target == str(target) and not h.resolution for h in read_holds(session, *names)):
+                decided = [h.resolution for h in read_holds(session, *names) if h.target == str(target)]
+                if self._marks.held is not None and decided == ["overwrite"]:
+                    return True  # it would wait for us as we for it, and puts back what of ours it writes over
+                if decided == [None]:
                     return False
                 if (seq := sum(m.seq for m in now)) != last or self._lacks_source(session, instance):
                     last, since = seq, monotonic()
@@ -268,3 +272,13 @@ class Appliers:
         for writer in self._writers:
             if writer is not None:
                 writer.close()
+
+
+def _too_far(collision: Collision, instance: str) -> str:
+    return (
+        f"{collision.reason.removeprefix('drift: ')}, and {instance} doesn't get to where the row left there: the "
+        "table is held there, or rows cross between the instances further apart than a batch reaches. If it is held "
+        f"there for another reason, mend that and run `migrate sync go-on {collision.target}`; else wait until "
+        "`migrate sync status` shows all instances less than a second behind, run "
+        f"`migrate sync overwrite {collision.target}`, and verify the table"
+    )

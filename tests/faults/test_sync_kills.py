@@ -65,6 +65,14 @@ def _at_every_point(books: Books, passages: Sequence[int]) -> None:
 
 
 def test_a_follower_killed_alone(books: Books) -> None:
+    _follower_killed(books)
+
+
+def test_a_follower_killed_alone_on_mysql97(books97: Books) -> None:
+    _follower_killed(books97)
+
+
+def _follower_killed(books: Books) -> None:
     """The others end with it, and one line says so."""
     with books.writing():
         books.copied()
@@ -79,6 +87,13 @@ def test_killed_between_the_commits_of_two_parts(books: Books) -> None:
     with proxy(books.target.port) as gate:
         _killed_apart(books, gate)
         books.judge()
+
+
+@pytest.mark.soak
+def test_killed_between_the_commits_of_two_parts_on_mysql97(books97: Books) -> None:
+    with proxy(books97.target.port) as gate:
+        _killed_apart(books97, gate)
+        books97.judge()
 
 
 def _apart(books: Books) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from migrate.errors import ConnectionLost
 from migrate.sandbox import Sandbox
 from tests.faults.client import Client
 from tests.integration.syncing import Lab, Table, config_file, lab
@@ -114,3 +117,47 @@ def test_killed_while_rows_cross(scene: Lab, tmp_path: Path) -> None:
         scene.on("far_1", "UPDATE {t} SET u = CONCAT('u', id) WHERE id IN (8, 10, 12) ORDER BY id DESC")
         scene.on("far_0", "UPDATE {t} SET u = CONCAT('u', id) WHERE id IN (7, 9, 11)")
         sync("none:kill").ok()
+
+
+def test_rows_that_cross_further_apart_than_a_batch(scene: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table is held with what to do; that is done while others write, and nothing is lost."""
+    monkeypatch.setattr("migrate.sync.passage._CHANGES", 5)
+    monkeypatch.setattr("migrate.sync.passage._BYTES", 150)
+    monkeypatch.setattr("migrate.sync.passage.MOVE_S", 1.0)
+    monkeypatch.setattr("migrate.sync.appliers.MOVE_S", 1.0)
+    monkeypatch.setattr("migrate.sync.appliers._STILL_S", 3.0)
+    scene.on("far_0", "INSERT INTO {t} VALUES (2, NULL, -2)")
+    scene.on("far_1", "INSERT INTO {t} VALUES (1, NULL, -1)")
+    for n in range(25):
+        for shard, id in ("far_0", 3), ("far_1", 4):
+            scene.on(shard, f"UPDATE {{t}} SET v = {n} WHERE id = {id}")
+    scene.on("far_0", "DELETE FROM {t} WHERE id = 1")
+    scene.on("far_1", "DELETE FROM {t} WHERE id = 2")
+    scene.start()
+    for instance in "m1", "m2":
+        scene.until_held("far", "further apart than a batch reaches", "migrate sync overwrite", instance=instance)
+    busy = threading.Event()
+    lost = {"before_position_save", "after_part_commit"}  # connections, once each at these points
+
+    def passes(point: str) -> None:
+        if point in lost:
+            lost.discard(point)
+            raise ConnectionLost(2013, f"lost at {point}", "target")
+
+    monkeypatch.setattr("migrate.sync.appliers.fault_point", passes)
+
+    def write() -> None:
+        while not busy.wait(0.05):
+            scene.on("near_0", "UPDATE {t} SET v = v + 1 WHERE id = 1")
+            scene.on("near_1", "UPDATE {t} SET v = v + 1 WHERE id = 2")
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write)
+        try:
+            scene.resolve("far", "overwrite")
+            scene.until(lambda: not scene.held("far"), "far to be released", 90)
+        finally:
+            busy.set()
+        writing.result()
+    scene.same("far", "near")
+    assert not lost

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from migrate.config import Config
 from migrate.sandbox import Sandbox
 from migrate.sync import elsewhere
+from migrate.sync.asking import Asking
 from tests.integration.shards import run
 from tests.integration.syncing import Lab, Table, lab
 from tests.proxy import Proxy, proxy
@@ -74,22 +76,36 @@ def test_a_source_that_stalls_when_sync_starts(
     scene.until(lambda: told(scene, "m2")["state"] == "following" and not told(scene, "m2")["reason"], "m2 to follow")
 
 
+def test_a_follower_that_waits_for_its_source_hears_stop(scene: Lab, gate: Proxy) -> None:
+    through(scene, gate)
+    gate.refuse()
+    scene.start().until(lambda: told(scene, "m2")["state"] == "waiting", "m2 to be waited for")
+    assert {name: progress.state for name, progress in scene.stop().items()} == {"m1": "stopped", "m2": "stopped"}
+    gate.accept()
+
+
 def test_a_source_that_stalls_while_its_rows_are_handed_over(
     scene: Lab, gate: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows of m1 are on two shards of m2 by now, which m1's follower puts in their place: over one connection."""
     monkeypatch.setattr("migrate.sync.asking.ANSWER_S", 2.0)
     through(scene, gate)
-    opened = []
+    asked: list[str] = []  # the instances, by connection, and what was done between
     put = elsewhere.put
 
+    class Counted(Asking):
+        def __init__(self, config: Config, instance: str):
+            asked.append(instance)
+            super().__init__(config, instance)
+
     def counted(*arguments: Any) -> str:
-        before = gate.opened
+        asked.append("put")
         said = put(*arguments)
-        opened.append(gate.opened - before)
+        asked.append("done")
         return said
 
-    monkeypatch.setattr(elsewhere, "put", counted)  # while it is alone with the sources
+    monkeypatch.setattr(elsewhere, "Asking", Counted)
+    monkeypatch.setattr(elsewhere, "put", counted)
     for id, shard in (1, "far_1"), (3, "far_2"):
         scene.on("far_0", f"DELETE FROM {{t}} WHERE id = {id}")
         scene.on(shard, f"INSERT INTO {{t}} VALUES ({id}, -{id})")
@@ -97,7 +113,7 @@ def test_a_source_that_stalls_while_its_rows_are_handed_over(
     scene.start(only=["m1"]).until(lambda: "m2 (" in told(scene, "m1")["reason"], "m1 to say that it waits for m2")
     gate.flow()
     scene.settle(only=["m1"])
-    assert set(opened) == {1}
+    assert asked[asked.index("done") - 2 :][:3] == ["put", "m2", "done"]
     assert {(1, -1), (3, -3)} <= set(scene.target_rows("far"))
     scene.start()
     scene.same("far")

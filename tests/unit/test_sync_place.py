@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from migrate.sync.place import Place
+from migrate.sync.stream import Stream
 
 START = {"file": "bin.000003", "offset": "5000", "gtid_set": "", "server_uuid": "a"}
 LARGE = {**START, "offset": str(5 << 32)}
@@ -55,3 +56,11 @@ def test_by_gtids_on_the_same_file_it_still_does() -> None:
     place.describe(7, 120)
     place.passed(300)
     assert at(place) == ("bin.000003", str((5 << 32) + 300), "a")
+
+
+def test_streams_have_server_ids_of_their_own() -> None:
+    """Of a follower, of a held table's, and of a cutover that reads along; and another's than what people choose."""
+    names = [("pay", "m1", ""), ("pay", "m2", ""), ("pay", "m1", "p.entry"), ("pay", "m1", "", "changed")]
+    found = {Stream.server_id(*some) for some in names}
+    assert len(found) == len(names)
+    assert all(0x7000_0000 <= number < 1 << 31 for number in found)

@@ -27,7 +27,8 @@ _TABLES = (
         position JSON NOT NULL, consistent JSON, PRIMARY KEY (migration, instance))""",
     # From where on no row is replayed any more that the copy may have read on another shard, by instance.
     f"""calm (migration {_NAME}, instance {_NAME}, position JSON NOT NULL, PRIMARY KEY (migration, instance))""",
-    # Rows of the target that may be ahead of an instance's binlog, up to where: they came there from another shard.
+    # Rows of the target that may be ahead of an instance's binlog, up to where: another's follower put them there. They
+    # are forgotten when its own is there.
     f"""lent (migration {_NAME}, instance {_NAME}, target VARCHAR(200) COLLATE utf8mb4_bin, row_key CHAR(64), position
         JSON NOT NULL, PRIMARY KEY (migration, instance, target, row_key) CLUSTERED)""",
     f"""shard_schema (migration {_NAME}, instance {_NAME}, schema_name {_NAME}, table_name {_NAME}, definition JSON NOT

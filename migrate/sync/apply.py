@@ -149,10 +149,10 @@ def _not_taken(writer: Writer, target: Target, rows: Rows, elsewhere: Elsewhere)
     """Writes the rows whose places are free but for what was there of them; gives the others, which may be written over
     what stands there. Collision if that is a row that only the target takes for one of them."""
     _delete(writer, target, _present(writer, target, rows))
-    loads = [
-        writer.load(target, columns, lines, replace=False) == (len(lines), 0) for columns, lines in _lines(rows).items()
-    ]
-    taken = [] if all(loads) else _not_there(writer, target, rows)
+    said = _load(writer, target, rows, replace=False)
+    taken = _not_there(writer, target, rows) if said else []
+    if said and not taken:
+        raise Doubt(target, f"the target would not take rows as they are: {said}")
     if twin := elsewhere.twin(writer, target, taken):
         raise Collision(target, twin.sentence, passing=twin.both)
     return taken
@@ -260,12 +260,13 @@ def _lines(rows: Rows) -> dict[tuple[str, ...], list[bytes]]:
 
 
 def _load(writer: Writer, target: Target, rows: Rows, *, replace: bool) -> str:
-    """What the target has against the rows; '' if they are in."""
+    """What the target has against some of the rows; '' if all are in."""
+    said = ""
     for columns, lines in _lines(rows).items():
         affected, warnings = writer.load(target, columns, lines, replace=replace)
-        if (affected, warnings) != (len(lines), 0):
-            return "; ".join(writer.warnings()[:3]) or f"{len(lines)} rows were sent, {affected} changes made"
-    return ""
+        if (affected, warnings) != (len(lines), 0) and not said:
+            said = "; ".join(writer.warnings()[:3]) or f"{len(lines)} rows were sent, {affected} changes made"
+    return said
 
 
 def _collision(writer: Writer, target: Target, rows: Rows, known: Rows, said: str, elsewhere: Elsewhere) -> Doubt:

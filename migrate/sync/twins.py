@@ -45,7 +45,8 @@ def find_twin(
             other = next((s for s in router.shards(target) if stands(s, {tuple(names): values})), None)
             mine = {layout.key_columns: decoder.key_literal(image), tuple(names): decoder.literals(image, places)}
             here = stands(layout.shard, mine)
-            if here and other is None and not any(c.converted for c in columns):
+            told = not any(c.converted or c.name in layout.table.remap(layout.shard) for c in columns)
+            if here and other is None and told:
                 continue  # what became of the other one is read further on
             return Twin(
                 f"key {decoder.shown(image)} of {layout.shard} has {', '.join(names)} = {decoder.shown(image, places)},"

@@ -77,8 +77,12 @@ class Appliers:
 
     def read_on(self, position: Position) -> None:
         """Between two batches: up to there nothing is to be applied."""
-        with connect(self._config.target, patience_s=self._config.run.patience_s) as session:
-            self._marks.read_on(session, self._done[0], position)
+
+        def attempt() -> None:
+            with Session(self._config.target) as session:
+                self._marks.read_on(session, self._done[0], position)
+
+        patiently(self._config.run.patience_s, attempt, ConnectionLost, TryAgain)
 
     def _apply(self, batch: Batch, parts: list[int]) -> None:
         goal = max(self._done) if len(parts) < PARTS else self._done[0] + 1

@@ -255,7 +255,7 @@ class Passage:
         for us to be, and the file that we were in may be purged."""
         here, start = self._stream.position(), self._batch.start
         moved = place(here) != place(start) or here["server_uuid"] != start["server_uuid"]
-        if moved and not self._held_again:
+        if moved and not self._inside and not self._held_again:
             self._appliers.read_on(here)
             self._batch = self._new_batch()
 

@@ -31,7 +31,7 @@ def find_twin(
         for places, theirs in _holders(writer, target, layout, image):
             decoder = layout.decoder
             columns = [layout.definition.column(decoder.columns[i]) for i in places]
-            ours = tuple((decoder.texts(image)[i] or b"").decode() for i in places)
+            ours = tuple((decoder.texts(image)[i] or b"").decode(errors="surrogateescape") for i in places)
             if not unlike(sessions(layout.shard.instance), columns, ours, theirs):
                 continue
             names = [c.name for c in columns]
@@ -70,4 +70,6 @@ def _holders(
             f"SELECT {names} FROM {target.sql} WHERE ({names}) IN ({layout.decoder.literals(image, places)})"
         )
         ours = tuple(texts[i] for i in places)
-        yield from ((places, tuple((t or b"").decode() for t in row)) for row in found if row != ours)
+        yield from (
+            (places, tuple((t or b"").decode(errors="surrogateescape") for t in row)) for row in found if row != ours
+        )

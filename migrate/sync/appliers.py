@@ -100,7 +100,8 @@ class Appliers:
                 if isinstance(doubt, Collision) and self._clears(doubt, batch, deadline):
                     continue
                 log.warning("%s: %s is held: %s", self._instance, doubt.target, doubt.reason)
-                batch.hold(doubt.target, doubt.reason, doubt.statement)
+                touched = frozenset(p for p, share in enumerate(shares(batch, PARTS)) if share.get(doubt.target))
+                batch.hold(doubt.target, doubt.reason, doubt.statement, touched)
             finally:
                 self.reason = ""
 
@@ -117,7 +118,8 @@ class Appliers:
         goals = self._elsewhere.positions(target)
         own = goals.pop(self._instance)
         whole = len(set(self._done)) == 1 and not any(self._departed)
-        if whole and not reached(batch.position, own) and (batch.grows_until or deadline) > monotonic():
+        may_grow = batch.grows_until is None or batch.grows_until > monotonic()
+        if whole and not reached(batch.position, own) and may_grow:
             wait(0.05)
             raise ReadOn(own)
         if target not in batch.leaving and not batch.fuzzy:  # who waits for us must not wait for what we wait for

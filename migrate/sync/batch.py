@@ -98,10 +98,12 @@ class Doubt(MigrateError):
 
 @dataclass(frozen=True)
 class Hold:
-    """Why a target table waits for the operator, and the statement that it waits at, if it is one."""
+    """Why a target table waits for the operator, and the statement that it waits at, if it is one; which parts of the
+    batch had rows of it, None if no part has any in."""
 
     reason: str
     statement: str | None = None
+    parts: frozenset[int] | None = None
 
 
 # An entry: the row before the batch and the row after it (None: it isn't there), and the layouts of both. An entry
@@ -243,10 +245,12 @@ class Batch:
         mover = self.doubled.get((layout.target, key))
         return mover is not None and mover[0].shard == layout.shard and mover[1] == before
 
-    def hold(self, target: Target, reason: str, statement: str | None = None) -> None:
+    def hold(
+        self, target: Target, reason: str, statement: str | None = None, parts: frozenset[int] | None = None
+    ) -> None:
         """Forgets the changes of a table, which is to be held from before this batch on."""
         self.forget(target)
-        self.doubts[target] = Hold(reason, statement)
+        self.doubts[target] = Hold(reason, statement, parts)
 
     def forget(self, target: Target) -> None:
         """Leaves the changes of a table out, and what was doubtful about them."""

@@ -111,10 +111,17 @@ class Marks:
     def hold(self, writer: Writer, batch: Batch, done: Sequence[bool], departed: Sequence[Set[str]]) -> None:
         """Inside a transaction that comes before those of other parts: tables in doubt wait, each part of them where
         it is: behind the batch if it has it in (`done`), else before it, with what has `departed` of it. One that was
-        held stays where it is."""
+        held stays where it is. A part that had no rows of it to write is before the batch, too: where none is ahead of
+        the others, the batch may be another one next time."""
         for target, doubt in batch.doubts.items():
             statement = "NULL" if doubt.statement is None else literal(doubt.statement)
+            had = [doubt.parts is not None and part in doubt.parts for part in range(len(done))]
             if target == self.held:
+                for part in (p for p, d in enumerate(done) if d and not had[p]):
+                    writer.execute(
+                        f"UPDATE migrate_meta.applied SET seq = seq - 1, inside = {batch.start_inside}, position = "
+                        f"{json_literal(json.dumps(batch.start))}, departed = NULL WHERE {self._own} AND part = {part}"
+                    )
                 writer.execute(
                     f"UPDATE migrate_meta.hold SET reason = {literal(doubt.reason)}, statement = {statement}, "
                     f"held_at = NOW(6), resolution = NULL, replacement = NULL WHERE {self._own}"
@@ -126,10 +133,13 @@ class Marks:
                 f"({names}, {json_literal(json.dumps(batch.start))}, {literal(doubt.reason)}, {statement}) "
                 "ON DUPLICATE KEY UPDATE reason = reason"
             )
-            places = [(batch.position, batch.inside) if d else (batch.start, batch.start_inside) for d in done]
-            left = [_departed(batch, {str(target)} & departed[part]) for part in range(len(done))]
+            within = [d and h for d, h in zip(done, had, strict=True)]
+            places = [(batch.position, batch.inside) if w else (batch.start, batch.start_inside) for w in within]
+            left = [
+                _departed(batch, {str(target)} & departed[part] if had[part] else set()) for part in range(len(had))
+            ]
             rows = [
-                f"({names}, {part}, {int(done[part])}, {json_literal(json.dumps(position))}, {inside}, {left[part]}, "
+                f"({names}, {part}, {int(within[part])}, {json_literal(json.dumps(position))}, {inside}, {left[part]}, "
                 "0, NOW(6))"
                 for part, (position, inside) in enumerate(places)
             ]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import AbstractContextManager
+from zlib import crc32
 
 import pytest
 
 from migrate.copy import copier
 from migrate.copy.copier import copy
-from migrate.errors import NoGo
+from migrate.errors import NoGo, TryAgain
 from migrate.sandbox import Sandbox
+from migrate.sync.appliers import Appliers
+from migrate.sync.marks import PARTS
 from tests.integration.syncing import Lab, Table, lab
 from tests.integration.test_sync_window import at
 
@@ -75,6 +78,36 @@ def test_one_that_is_loaded_before_an_older_one(scene: Lab, monkeypatch: pytest.
     copy(scene.config, 1)
     scene.start().same("far")
     assert len(scene.target_rows("far")) == 4
+
+
+def test_held_between_the_commits_of_two_parts(scene: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The part that had no rows of the table isn't ahead of the other: what mends it may come later in the binlog."""
+    monkeypatch.setattr("migrate.sync.appliers.MOVE_S", 1.0)
+    scene.copied().start().same("far")
+    scene.stop()
+    scene.on("far_0", row(4, "o"))
+    scene.on("far_2", row(5, "ö"))
+    home = crc32(f"{scene.schema}.far".encode()) % PARTS
+    commit, late = Appliers._commit, []
+
+    def commits(self: Appliers, part: int, goal: int, leaving: Set[str] | None) -> None:
+        if part == home and not late:  # the row of far_0 comes first
+            late.append(part)
+            self._roll_back(part)
+            scene.at_target("INSERT INTO far (id, u, v) VALUES (4, 'o', 4)")
+            raise TryAgain(9007, "write conflict", "target")
+        commit(self, part, goal, leaving)
+
+    monkeypatch.setattr(Appliers, "_commit", commits)
+    scene.start(only=["m2"]).until_held("far", "the target's collation", instance="m2")
+    assert scene.at_target(f"SELECT DISTINCT seq FROM migrate_meta.applied WHERE target = '{scene.schema}.far'") == [
+        (0,)
+    ]
+    scene.on("far_2", "UPDATE {t} SET u = 'q' WHERE id = 5")
+    scene.at_target("DELETE FROM far WHERE id = 4")
+    scene.start()
+    scene.release("far", "go-on")
+    scene.same("far")
 
 
 def test_values_that_are_handed_on_are_not_twins(scene: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,8 @@ from tests.faults.ledger import query
 from tests.faults.test_kills import quick_or_endurance
 from tests.proxy import Proxy, proxy
 
+pytestmark = pytest.mark.timeout(600)  # a loaded machine takes its time
+
 POINTS = ("inside_transaction", "after_batch_prepared", "before_position_save", "after_part_commit")
 KILLED = -9
 WORKER_GONE = 3

@@ -14,6 +14,8 @@ from migrate.sandbox import Sandbox
 from tests.faults.client import Client
 from tests.integration.syncing import Lab, Table, config_file, lab
 
+pytestmark = pytest.mark.timeout(600)  # a loaded machine takes its time
+
 UNIQUE = "id BIGINT PRIMARY KEY, u VARCHAR(20) NULL UNIQUE, v INT"
 ROWS = [",".join(f"({n}, 'u{n}', {n})" for n in some) for some in (range(1, 20, 2), range(2, 21, 2))]
 KILLED = -9

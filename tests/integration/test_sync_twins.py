@@ -17,6 +17,8 @@ from migrate.sync.marks import PARTS
 from tests.integration.syncing import Lab, Table, lab
 from tests.integration.test_sync_window import at
 
+pytestmark = pytest.mark.timeout(600)  # a loaded machine takes its time
+
 SWEDISH = "VARCHAR(20) CHARACTER SET latin1 COLLATE latin1_swedish_ci"  # ä is a letter of its own there
 UNIQUE = f"id BIGINT PRIMARY KEY, u {SWEDISH} UNIQUE, v INT"
 TEXT_KEY = f"u {SWEDISH} PRIMARY KEY, id BIGINT, v INT"

@@ -17,6 +17,8 @@ from tests.integration.shards import run
 from tests.integration.syncing import Lab, Table, lab
 from tests.proxy import Proxy, proxy
 
+pytestmark = pytest.mark.timeout(600)  # a loaded machine takes its time
+
 PLAIN = "id BIGINT PRIMARY KEY, v INT"
 ROWS = ["(1, 1), (3, 3), (5, 5)", "(2, 2), (4, 4)", ""]
 

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from decimal import localcontext
+from functools import partial
 
 from migrate.ledger import Ledger
 from migrate.model import literal, quote
 from verify.controls import DIGITS, Figures, Group, Measure, money, pair_of
-from verify.model import Mismatch, MismatchKind, Values
+from verify.digest import Digest
+from verify.model import Mismatch, MismatchKind, Totals, Values
 from verify.readers import Readers
-from verify.rows import Buckets, bucketed
+from verify.rows import both_totals, bucketed
+from verify.suspects import Suspects
 from verify.tables import Pair
 
 _PASS_ROWS = 200_000  # whose accounts are in memory at a time
+_ACCOUNTS = 1000  # of one statement
 
 
-def account_mismatches(readers: Readers, pairs: Sequence[Pair], ledger: Ledger) -> Iterator[Mismatch]:
+def account_mismatches(
+    readers: Readers, pairs: Sequence[Pair], ledger: Ledger, suspects: Suspects
+) -> Iterator[Mismatch]:
     """Every account that differs: the sums of its entries first, then its stored balances.
 
-    They are found by digests in buckets of the account, not by sums, which two wrong accounts could cancel; only
-    the accounts of bad buckets are added up and compared.
+    They are found by digests, not by sums, which two wrong accounts could cancel. Only the accounts of the suspects, if
+    these explain the difference, or else of bad buckets are added up and compared.
     """
     account, entry = ledger.role.account, ledger.role.entry
     entries, accounts = pair_of(pairs, entry.table), pair_of(pairs, account.table)
@@ -32,18 +39,16 @@ def account_mismatches(readers: Readers, pairs: Sequence[Pair], ledger: Ledger) 
 
     legs = (("debit", side(entry.debit)), ("credit", side(entry.credit)))
     narrow = entries.narrowed((entry.account, entry.currency, entry.direction, entry.amount), (entry.account,))
-    yield from _differing(readers, Measure(narrow, (entry.account, entry.currency), legs))
+    yield from _differing(readers, Measure(narrow, (entry.account, entry.currency), legs), suspects)
     balances = (account.balance, account.opening) if account.opening else (account.balance,)
     narrow = accounts.narrowed((account.id, account.currency, *balances), (account.id,))
     stored = tuple((name, money(accounts, name)) for name in balances)
-    yield from _differing(readers, Measure(narrow, (account.id, account.currency), stored))
+    yield from _differing(readers, Measure(narrow, (account.id, account.currency), stored), suspects)
 
 
-def _differing(readers: Readers, measure: Measure) -> Iterator[Mismatch]:
-    pair = measure.pair
-    buckets = bucketed(readers, pair, sum(t.rows for t in pair.merged.shards))
-    for chosen in buckets.passes(_PASS_ROWS):
-        sides = _figures(readers, measure, buckets, chosen)
+def _differing(readers: Readers, measure: Measure, suspects: Suspects) -> Iterator[Mismatch]:
+    totals = both_totals(readers, measure.pair)
+    for sides in _figures(readers, measure, totals, suspects) if totals[0] != totals[1] else ():
         for group in sorted(sides[0].keys() | sides[1].keys()):
             source, target = (side.get(group) for side in sides)
             if source != target:
@@ -51,16 +56,28 @@ def _differing(readers: Readers, measure: Measure) -> Iterator[Mismatch]:
 
 
 def _figures(
-    readers: Readers, measure: Measure, buckets: Buckets, chosen: Sequence[int]
-) -> tuple[dict[Group, Figures], dict[Group, Figures]]:
-    """What the accounts of those buckets add up to on the source and on the target."""
+    readers: Readers, measure: Measure, totals: tuple[Totals, Totals], suspects: Suspects
+) -> Iterator[tuple[dict[Group, Figures], dict[Group, Figures]]]:
+    """What the accounts that may differ add up to on the source and on the target, some of them at a time."""
     pair = measure.pair
-    inside = f" IN ({','.join(map(str, chosen))})"
-    target = measure.start(readers, None, f"{pair.on_target().bucket(buckets.number)}{inside}")
-    shards = [
-        measure.start(readers, shard, f"{pair.on_source(shard).bucket(buckets.number)}{inside}")
-        for shard in pair.merged.shards
-    ]
+    accounts = suspects.values(pair, pair.key)
+    if accounts is not None and suspects.explain(pair, *totals):
+        for begin in range(0, len(accounts), _ACCOUNTS):
+            of_some = replace(measure, pair=pair.having(pair.key, accounts[begin : begin + _ACCOUNTS]))
+            yield _both(readers, of_some, lambda _: "")
+        return
+    buckets = bucketed(readers, pair, max(t.rows for t in totals))
+    for chosen in buckets.passes(_PASS_ROWS):
+        yield _both(readers, measure, partial(Digest.inside, buckets=buckets.number, chosen=chosen))
+
+
+def _both(
+    readers: Readers, measure: Measure, condition: Callable[[Digest], str]
+) -> tuple[dict[Group, Figures], dict[Group, Figures]]:
+    """Both sides' figures of the rows that the condition leaves."""
+    pair = measure.pair
+    target = measure.start(readers, None, condition(pair.on_target()))
+    shards = [measure.start(readers, shard, condition(pair.on_source(shard))) for shard in pair.merged.shards]
     source: dict[Group, Figures] = defaultdict(Figures)
     for shard in shards:
         for group, figures in shard.result().items():

@@ -74,6 +74,11 @@ class Cuts:
         return self._still or (self.readers.cut is not None and self.readers.cut.record.exact)
 
     @property
+    def age_s(self) -> float:
+        """How old the cut in use is."""
+        return self.readers.cut.age_s if self.readers.cut else 0.0
+
+    @property
     def pausing(self) -> bool:
         """Whether to begin nothing more until `fresh` was asked."""
         return self.worn or self._hold_off()

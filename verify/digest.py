@@ -53,11 +53,15 @@ class Digest:
     def buckets_sql(self, buckets: int, strong: bool = False, condition: str = "") -> str:
         return f"SELECT {self.bucket(buckets)}, {self.sums(strong)} FROM {self.table}{self.where(condition)} GROUP BY 1"
 
-    def rows_sql(self, number: int, buckets: int, chosen: Iterable[int]) -> str:
-        """The rows of some buckets: hash of the key, `number` (whose rows they are), text, and what isn't in it."""
+    def inside(self, buckets: int, chosen: Iterable[int]) -> str:
+        """The condition of the rows of some buckets."""
+        return f"{self.bucket(buckets)} IN ({','.join(map(str, chosen))})"
+
+    def rows_sql(self, number: int, condition: str = "") -> str:
+        """The rows that `condition` leaves: hash of the key, `number` (whose rows they are), text, and what isn't in
+        it."""
         columns = ", ".join([self.hash.sql(self.key), str(number), self.text, *(sql for _, sql in self.finished)])
-        where = self.where(f"{self.bucket(buckets)} IN ({','.join(map(str, chosen))})")
-        return f"SELECT {columns} FROM {self.table}{where}"
+        return f"SELECT {columns} FROM {self.table}{self.where(condition)}"
 
     def totals(self, session: Session, strong: bool = False, condition: str = "") -> Totals:
         """The totals of the rows that `condition` leaves."""

@@ -64,7 +64,7 @@ class Hash:
 
 
 # Character sets whose bytes are UTF-8 as they are. TiDB keeps latin1 as UTF-8, too.
-_UTF8: dict[Side, frozenset[str]] = {
+UTF8: dict[Side, frozenset[str]] = {
     "source": frozenset({"utf8mb4", "utf8", "utf8mb3", "ascii"}),
     "target": frozenset({"utf8mb4", "utf8", "utf8mb3", "ascii", "latin1"}),
 }
@@ -96,7 +96,7 @@ def piece(column: Column, kind: Kind, side: Side, hash_: Hash, remap: Interleave
         value = f"CAST({value} AS DECIMAL(20,0))*{1 << remap.bits}+{remap.number}"
     elif kind is Kind.BITS or column.type == "year" or "zerofill" in column.full_type:
         value = f"{value}+0"
-    if kind in (Kind.TEXT, Kind.LARGE_TEXT) and column.charset and column.charset not in _UTF8[side]:
+    if kind in (Kind.TEXT, Kind.LARGE_TEXT) and column.charset and column.charset not in UTF8[side]:
         value = f"CONVERT({value} USING utf8mb4)"
     if kind in (Kind.TEXT, Kind.BYTES):
         value = f"HEX({value})"
@@ -122,6 +122,15 @@ def show(kind: Kind, text: str) -> str | None:
     if kind is Kind.FLOAT:
         return repr(struct.unpack(">d", bytes.fromhex(text))[0])
     return text
+
+
+def piece_of(kind: Kind, value: str | None) -> str:
+    """The piece that shows as that value; not of a client-finished one."""
+    if value is None:
+        return "N"
+    if kind is Kind.TEXT:
+        return value.encode().hex().upper()
+    return value.removeprefix("0x" if kind is Kind.BYTES else "hash ")
 
 
 def finish(kind: Kind, value: str | bytes | None) -> str:

@@ -123,6 +123,14 @@ class Weighing:
     def bucket(self, key: Iterable[str], number: int) -> str:
         return f"{self._hash(self.pieces(key))} % {number}"
 
+    def inside(self, key: Sequence[str], number: int, chosen: Iterable[int]) -> str:
+        """The condition of the rows whose key is in one of those buckets; empty if there is but one."""
+        return f"{self.bucket(key, number)} IN ({','.join(map(str, chosen))})" if number > 1 else ""
+
+    def beginning(self, key: Sequence[str], values: Iterable[tuple[str, ...]]) -> str:
+        """The condition of the rows whose key's first column has one of those values (literals of the merged table)."""
+        return self.pair.having(key[:1], values).condition(self.shard)
+
     def holds(self, term: Term) -> str:
         """Which rows count: those of the term's condition that have a key."""
         definition = self.pair.merged.definition

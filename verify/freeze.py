@@ -22,6 +22,7 @@ from verify.price import priced
 from verify.readers import Readers
 from verify.result import Result
 from verify.run import LIMIT, everything
+from verify.suspects import Suspects
 from verify.tables import load
 
 
@@ -92,8 +93,9 @@ class Freeze:
 
         def money() -> Result:
             result = self._totals(rows)
-            accounts = tuple(islice(account_mismatches(self._readers, self._pairs, ledger), LIMIT))
-            found = check_invariants(self._readers, self._pairs, ledger, LIMIT, True)
+            suspects = Suspects(rows.mismatches)
+            accounts = tuple(islice(account_mismatches(self._readers, self._pairs, ledger, suspects), LIMIT))
+            found = check_invariants(self._readers, self._pairs, ledger, LIMIT, True, suspects)
             return replace(result, mismatches=result.mismatches + accounts, invariants=tuple(found))
 
         return replace(cuts.at_one(money), command=command)

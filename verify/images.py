@@ -13,7 +13,7 @@ from typing import Any
 from migrate.db import Session
 from migrate.errors import NoGo
 from migrate.model import Column, ShardTable, quote
-from verify.encoding import Kind, finish, show
+from verify.encoding import Kind, finish, piece_of, show
 from verify.mapped import not_carried, over, written_back
 from verify.model import Values
 from verify.tables import Pair
@@ -122,7 +122,7 @@ class Place:
         for name, kind in self.pair.columns:
             if not kind.client:  # compared when it was read, and locked since
                 sql = f"CAST({self.pair.piece(name, self.shard)} AS CHAR)"
-                tests.append(f"{sql} = '{_piece(kind, before.values[name])}'")
+                tests.append(f"{sql} = '{piece_of(kind, before.values[name])}'")
         return " AND ".join(tests)
 
     def _literal(self, name: str, image: Image) -> str:
@@ -159,15 +159,6 @@ def differing(one: Image | None, seen: Values | None) -> Sequence[str]:
     if one is None or seen is None:
         return () if one is None and seen is None else tuple((one.values if one else seen) or ())
     return tuple(name for name, value in one.values.items() if seen.get(name) != value)
-
-
-def _piece(kind: Kind, value: str | None) -> str:
-    """The piece that shows as that value."""
-    if value is None:
-        return "N"
-    if kind is Kind.TEXT:
-        return value.encode().hex().upper()
-    return value.removeprefix("0x" if kind is Kind.BYTES else "hash ")
 
 
 def _text(value: Any) -> str:

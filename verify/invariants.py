@@ -11,17 +11,17 @@ from typing import Any
 
 from migrate.db import Session
 from migrate.ledger import Ledger, Severity
-from migrate.model import ShardTable, quote
+from migrate.model import quote
 from verify.controls import money, pair_of
 from verify.equations import Condition, Equation, Query
-from verify.model import Totals, Values
+from verify.model import Values
 from verify.offenders import Nets, Offenders, seconds_between, text_of
 from verify.phrases import text
 from verify.price import amount_of
 from verify.readers import Readers
-from verify.rows import bucketed, mismatches
+from verify.rows import both_totals, bucketed, mismatches, mismatches_of
 from verify.rules import rules
-from verify.scan import scan
+from verify.suspects import Suspects
 from verify.sweep import Sweep
 from verify.tables import Pair
 
@@ -76,9 +76,10 @@ class InvariantResult:
 
 
 def check_invariants(
-    readers: Readers, pairs: Sequence[Pair], ledger: Ledger, limit: int, live: bool = False
+    readers: Readers, pairs: Sequence[Pair], ledger: Ledger, limit: int, live: bool, suspects: Suspects
 ) -> list[InvariantResult]:
-    """Checks all rules; each result keeps the first `limit` offenders a side and counts the others.
+    """Checks all rules; each result keeps the first `limit` offenders a side and counts the others. The keys of the
+    suspects are looked at first where a rule is broken.
 
     `live`: money is moving. What may be under way for some time (a role's in_transit_s, counted back from the youngest
     row of the tables in question, not from a clock whose time zone we don't know) is told as in transit and offends
@@ -88,7 +89,8 @@ def check_invariants(
         for column in columns.amounts:
             money(pair_of(pairs, table), column)
     listed = rules(ledger)
-    sweep = Sweep(readers, pairs, [part for rule in listed for part in rule.parts if not isinstance(part, Query)], live)
+    swept = [part for rule in listed for part in rule.parts if not isinstance(part, Query)]
+    sweep = Sweep(readers, pairs, swept, live, suspects)
     asked = [part for rule in listed for part in rule.parts if isinstance(part, Query)]
     newest = sweep.newest(source=False) if live or any(query.at_rest for query in asked) else None
     queries = {
@@ -99,7 +101,8 @@ def check_invariants(
         for number, part in enumerate(rule.parts)
         if isinstance(part, Query) and not _answered(part, pairs)
     }
-    twice = _twice_on_the_source(readers, pairs, ledger, limit) if "idempotency_unique" in ledger.built_in else None
+    unique = "idempotency_unique" in ledger.built_in
+    twice = _twice_on_the_source(readers, pairs, ledger, limit, suspects) if unique else ()
     moving: dict[bool, Nets] = {True: {}, False: {}}  # by side (is it the source), what legs under way come to
     found = []
     for rule in listed:
@@ -120,7 +123,7 @@ def check_invariants(
                         moving[is_source] = nets
             if isinstance(part, Equation) and part.details and target.rows:
                 _details(readers, part, target)
-        for row in twice or () if rule.name == "idempotency_unique" else ():
+        for row in twice if rule.name == "idempotency_unique" else ():
             source.add(row, None)
         found.append(InvariantResult(rule.name, rule.severity, target, source if evaluated else None))
     return found
@@ -166,35 +169,30 @@ def _details(readers: Readers, equation: Equation, found: Offenders) -> None:
     found.rows = ([row for row in found.rows if row[label] not in told] + rows)[: found.limit]
 
 
-def _twice_on_the_source(readers: Readers, pairs: Sequence[Pair], ledger: Ledger, limit: int) -> list[Values]:
+def _twice_on_the_source(
+    readers: Readers, pairs: Sequence[Pair], ledger: Ledger, limit: int, suspects: Suspects
+) -> list[Values]:
     """Idempotency keys that stand on two rows of the shards and not on the target, whose unique key let one in.
 
-    They show as buckets of the key in which the two sides differ; where both sides have the key twice, the rule's
-    own SELECT names it.
+    They show as keys in which the two sides differ: of the suspects, if these explain all the difference, or in bad
+    buckets. Where both sides have the key twice, the rule's own SELECT names it.
     """
     found: list[Values] = []
     for role in (ledger.role.entry, ledger.role.voucher):
         if role is None or role.idempotency is None:
             continue
         pair = pair_of(pairs, role.table).narrowed((role.idempotency,), (role.idempotency,))
-        if _same(readers, pair):
+        source, target = both_totals(readers, pair)
+        if source == target:
             continue
-        buckets = bucketed(readers, pair, sum(t.rows for t in pair.merged.shards))
-        duplicates = (m for m in mismatches(readers, pair, buckets) if m.kind == "duplicate" and m.shard)
+        keys = suspects.values(pair, pair.key)
+        if keys is not None and suspects.explain(pair, source, target):
+            differing = mismatches_of(readers, pair, keys)
+        else:
+            differing = mismatches(readers, pair, bucketed(readers, pair, max(source.rows, target.rows)))
+        duplicates = (m for m in differing if m.kind == "duplicate" and m.shard)
         for mismatch in islice(duplicates, limit):
             key = (mismatch.key or {}).get(role.idempotency)
             if key is not None:
                 found.append({"table": role.table, "idempotency key": key, "shards": mismatch.shard})
     return found
-
-
-def _same(readers: Readers, pair: Pair) -> bool:
-    """Whether the digests of both sides are equal."""
-
-    def read(session: Session, shard: ShardTable | None, condition: str) -> Totals:
-        digest = pair.on_source(shard) if shard else pair.on_target()
-        return digest.totals(session, condition=condition)
-
-    scanned = scan(readers, pair, read)
-    source = sum((part for _, parts in scanned.parts() for part in parts), Totals())
-    return source == scanned.target.result()

@@ -14,39 +14,57 @@ from verify.cuts import Cuts
 from verify.model import Mismatch, TableResult
 from verify.prove import Proven
 from verify.result import Result
-from verify.rows import bucketed, mismatches
+from verify.rows import bucketed, mismatches, mismatches_of
 from verify.tables import Pair
 
-_LATE_S = 2.0  # until what differs without a cut is read again
+_LATE_S = 2.0  # from a cut that isn't exact to the one at which what differed is read again
 
 
 def rows_of(
     cuts: Cuts, pairs: Sequence[Pair], found: Sequence[Checksum], full: bool, strong: bool, limit: int
 ) -> Result:
-    """Those tables, with the rows that differ of the ranges whose two sides do; with `full`, of all ranges.
-
-    The rows are read at a cut of their own if the range's is gone. Where no exact cut can be had, what differs is read
-    again after a moment: what is equal then is `late`, and no difference.
-    """
+    """Those tables, with the rows that differ of the ranges whose two sides do; with `full`, of all ranges."""
     tables: list[TableResult] = []
     named: list[Mismatch] = []
     notes: list[str] = []
-    for checksum in found:
+    for checksum, rows in zip(found, differing(cuts, found, full, strong, limit), strict=True):
         result = verdict(checksum)
         if full or not result.ok:
-            parts = checksum.parts if full else checksum.bad
-            rows = _fetched(cuts, parts, strong, limit)
             if not rows and not result.ok:
-                notes.append(
-                    f"{result.target}: the digests of a range differed, and no row of it did when it was fetched at a "
-                    "later cut: it was mended meanwhile, or it is written beside sync; verify it again"
-                )
-            if rows and not cuts.exact:
-                rows = _read_again(cuts, parts, rows, strong, limit)
+                notes.append(unseen(result.target))
             result = counted(result, rows[:limit], more=len(rows) > limit)
             named += rows[:limit]
         tables.append(result)
     return Result("rows", tuple(tables), tuple(named), digest=digest_name(pairs, strong), notes=tuple(notes))
+
+
+def differing(cuts: Cuts, found: Sequence[Checksum], full: bool, strong: bool, limit: int) -> list[list[Mismatch]]:
+    """Of each of those, the rows that differ of the ranges whose two sides do (with `full`, of all ranges), one more
+    than the limit at most.
+
+    The rows are read at a cut of their own if the range's is gone. Where no exact cut can be had, what differs is read
+    again at a cut that is some moments younger: what is equal then is `late`, and no difference.
+    """
+    rows: list[list[Mismatch]] = []
+    loose: list[int] = []
+    for number, checksum in enumerate(found):
+        rows.append(_fetched(cuts, checksum.parts if full else checksum.bad, strong, limit))
+        if rows[-1] and not cuts.exact:
+            loose.append(number)
+    if loose:
+        wait(max(0.0, _LATE_S - cuts.age_s))
+        cuts.renew()
+    for number in loose:
+        rows[number] = _read_again(cuts, found[number], rows[number], full, strong, limit)
+    return rows
+
+
+def unseen(target: str) -> str:
+    """What is told of a table of which no row was found to differ, though a digest was."""
+    return (
+        f"{target}: the digests of a range differed, and no row of it did when it was fetched at a later cut: it was "
+        "mended meanwhile, or it is written beside sync; verify it again"
+    )
 
 
 def verdict(checksum: Checksum) -> TableResult:
@@ -65,8 +83,8 @@ def _fetched(cuts: Cuts, parts: Sequence[Proven], strong: bool, limit: int) -> l
     found: list[Mismatch] = []
 
     def fetch(proven: Proven) -> list[Mismatch]:
-        pair, rows = proven.part.pair, proven.proof.source.totals.rows
-        buckets = bucketed(cuts.readers, pair, rows, strong)
+        pair, sides = proven.part.pair, (proven.proof.source, proven.proof.target)
+        buckets = bucketed(cuts.readers, pair, max(side.totals.rows for side in sides), strong)
         return list(islice(mismatches(cuts.readers, pair, buckets), limit + 1 - len(found)))
 
     for part in parts:
@@ -76,12 +94,16 @@ def _fetched(cuts: Cuts, parts: Sequence[Proven], strong: bool, limit: int) -> l
 
 
 def _read_again(
-    cuts: Cuts, parts: Sequence[Proven], rows: Sequence[Mismatch], strong: bool, limit: int
+    cuts: Cuts, checksum: Checksum, rows: Sequence[Mismatch], full: bool, strong: bool, limit: int
 ) -> list[Mismatch]:
     """Those rows, as they differ now, or as `late` if they don't any more."""
-    wait(_LATE_S)
-    cuts.renew()
-    again = {_key(m): m for m in _fetched(cuts, parts, strong, limit)}
+    pair = checksum.pair
+    if pair.key and all(map(pair.finds, pair.key)):
+        keys = [tuple(pair.literal(name, str(value)) for name, value in (m.key or {}).items()) for m in rows]
+        now = cuts.at_one(lambda: list(mismatches_of(cuts.readers, pair, keys)))
+    else:
+        now = _fetched(cuts, checksum.parts if full else checksum.bad, strong, limit)
+    again = {_key(m): m for m in now}
     return [again.get(_key(m)) or replace(m, kind="late") for m in rows]
 
 

@@ -95,12 +95,20 @@ class Result:
         wrong = [t.target for t in self.tables if not t.ok]
         if self.ok:
             return []
-        if not self.mismatches and wrong and self.command in ("counts", "checksum"):
+        if wrong and self.command in ("counts", "checksum", "balances"):
             only = " ".join(f"--table {t}" for t in wrong)
             return [f"next: `verify rows {only}` names the rows"]
-        if self.command == "balances":
-            return ["next: `verify rows` names the rows behind it"]
-        return ["next: don't cut over; find out who wrote these rows on the target, and mend them before you go on"]
+        if any(m.kind != "late" for m in self.mismatches):
+            return [
+                "next: don't cut over; find out who wrote these rows on the target; `verify repair` shows what would "
+                "mend them, and writes it with --execute"
+            ]
+        if broken := [i.name for i in self.invariants or () if not i.ok]:
+            return [
+                f"next: both sides hold the same rows, and the ledger itself breaks {', '.join(broken)}: its owner has "
+                "to mend what is named above"
+            ]
+        return ["next: verify again; if it stays, don't cut over"]
 
 
 def _risk_text(found: tuple[AtRisk, ...]) -> list[str]:

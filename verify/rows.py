@@ -1,4 +1,5 @@
-"""The rows that differ: buckets of the key's hash whose totals differ, then the rows of only those, merged by hash.
+"""The rows that differ: buckets of the key's hash whose totals differ, then the rows of only those, merged by hash. Or
+those of given keys.
 
 The servers sort by the hash, both sides stream, and this process holds one hash's rows at a time: its memory grows
 with nothing. What the servers must sort is bounded by taking the bad buckets in passes.
@@ -8,9 +9,10 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 
@@ -21,15 +23,17 @@ from verify.digest import Digest
 from verify.encoding import show
 from verify.model import Mismatch, Totals, Values
 from verify.readers import Readers
-from verify.scan import scan
+from verify.scan import scan, statements
 from verify.tables import Pair
 
 _BUCKET_ROWS = 64  # what is fetched and compared here costs more than what is added up there
 _MOST_BUCKETS = 1 << 16
+_BUCKETS_READ = 1 << 19
 _PASS_ROWS = 1_000_000
 _UNION_SHARDS = 200
 _STATEMENT_BYTES = 3_000_000  # MySQL 5.6 takes 4 MiB
 _BUCKET_BYTES = 6  # of a bucket's number in a list
+_KEYS = 1000  # of one statement
 
 Pieces = tuple[str, ...]
 Found = tuple[int, Pieces]  # the shard's number (-1 is the target), and the row
@@ -63,9 +67,28 @@ class Buckets:
             yield group
 
 
+def both_totals(readers: Readers, pair: Pair) -> tuple[Totals, Totals]:
+    """What the source and the target add up to."""
+
+    def read(session: Session, shard: ShardTable | None, condition: str) -> Totals:
+        digest = pair.on_source(shard) if shard else pair.on_target()
+        return digest.totals(session, condition=condition)
+
+    scanned = scan(readers, pair, read)
+    source = sum((part for _, parts in scanned.parts() for part in parts), Totals())
+    return source, scanned.target.result()
+
+
+def bucket_count(rows: int, statements: int) -> int:
+    """Into how many buckets to put so many rows: few rows in each, and of all the statements that read them together
+    not more results than this process adds up in some seconds."""
+    most = min(_MOST_BUCKETS, max(256, _BUCKETS_READ // statements))
+    return 1 << min((rows // _BUCKET_ROWS).bit_length(), most.bit_length() - 1)
+
+
 def bucketed(readers: Readers, pair: Pair, rows: int, strong: bool = False) -> Buckets:
     """The totals by bucket of a table of about that many rows."""
-    number = min(_MOST_BUCKETS, max(1024, 1 << (rows // _BUCKET_ROWS).bit_length()))
+    number = max(256, bucket_count(rows, statements(pair)))
 
     def read(session: Session, shard: ShardTable | None, condition: str) -> dict[int, Totals]:
         digest = pair.on_source(shard) if shard else pair.on_target()
@@ -82,32 +105,46 @@ def bucketed(readers: Readers, pair: Pair, rows: int, strong: bool = False) -> B
 
 def mismatches(readers: Readers, pair: Pair, buckets: Buckets) -> Iterator[Mismatch]:
     """Every row that differs, by the hash of its key within a pass. The caller stops when it has enough."""
-    digest = pair.on_target()  # finishes both sides' rows alike
-    for chosen in buckets.passes(buckets=_most_buckets(pair)):
-        with ExitStack() as stack:
-            streams = [_stream(readers, stack, *source) for source in _statements(readers, pair, buckets, chosen)]
-            rows = heapq.merge(*streams, key=itemgetter(0))
-            for _, same_hash in groupby(rows, key=itemgetter(0)):
-                found = ((int(row[1]), _pieces(pair, digest, row)) for row in same_hash)
-                yield from _by_key(pair, found) if pair.key else _by_row(pair, found)
+    for chosen in buckets.passes(buckets=max(256, _room(pair) // _BUCKET_BYTES)):
+        yield from _compared(readers, pair, partial(Digest.inside, buckets=buckets.number, chosen=chosen))
 
 
-def _most_buckets(pair: Pair) -> int:
-    """How many buckets a statement can name for each of the shards that it reads."""
+def mismatches_of(readers: Readers, pair: Pair, keys: Sequence[tuple[str, ...]]) -> Iterator[Mismatch]:
+    """The rows of those keys (SQL literals of the merged table) that differ, wherever they are, by index where the key
+    has one. Some rows of other keys may be among them, which a collation takes for equal."""
+    longest = max(keys, key=lambda key: sum(map(len, key)), default=())
+    one = max(len(pair.having(pair.key, [longest]).condition(table)) for table in pair.merged.shards[:1])
+    at_once = max(1, min(_KEYS, _room(pair) // (one + 8)))
+    for begin in range(0, len(keys), at_once):
+        yield from _compared(readers, pair.having(pair.key, keys[begin : begin + at_once]))
+
+
+def _room(pair: Pair) -> int:
+    """How many bytes of conditions a statement has room for, for each of the shards that it reads."""
     shards = min(_UNION_SHARDS, max(Counter(t.shard.instance for t in pair.merged.shards).values()))
-    select = len(pair.on_source(pair.merged.shards[0]).rows_sql(0, 1, ())) + 100
-    return max(256, (_STATEMENT_BYTES // shards - select) // _BUCKET_BYTES)
+    return _STATEMENT_BYTES // shards - len(pair.on_source(pair.merged.shards[0]).rows_sql(0)) - 100
 
 
-def _statements(
-    readers: Readers, pair: Pair, buckets: Buckets, chosen: Sequence[int]
-) -> Iterator[tuple[Endpoint, str]]:
-    """The statements that give the rows of those buckets, sorted by the hash of the key: one for the target, and one
-    for the shards of an instance together, so that hundreds of shards don't need hundreds of connections."""
-    yield readers.config.target, f"{pair.on_target().rows_sql(-1, buckets.number, chosen)} ORDER BY 1"
+def _compared(readers: Readers, pair: Pair, condition: Callable[[Digest], str] = lambda _: "") -> Iterator[Mismatch]:
+    """The rows of the pair that differ, of those that the condition leaves on each side."""
+    digest = pair.on_target()  # finishes both sides' rows alike
+    with ExitStack() as stack:
+        streams = [_stream(readers, stack, *source) for source in _statements(readers, pair, condition)]
+        rows = heapq.merge(*streams, key=itemgetter(0))
+        for _, same_hash in groupby(rows, key=itemgetter(0)):
+            found = ((int(row[1]), _pieces(pair, digest, row)) for row in same_hash)
+            yield from _by_key(pair, found) if pair.key else _by_row(pair, found)
+
+
+def _statements(readers: Readers, pair: Pair, condition: Callable[[Digest], str]) -> Iterator[tuple[Endpoint, str]]:
+    """The statements that give those rows, sorted by the hash of the key: one for the target, and one for the shards of
+    an instance together, so that hundreds of shards don't need hundreds of connections."""
+    target = pair.on_target()
+    yield readers.config.target, f"{target.rows_sql(-1, condition(target))} ORDER BY 1"
     selects: dict[str, list[str]] = defaultdict(list)
     for number, table in enumerate(pair.merged.shards):
-        selects[table.shard.instance].append(f"({pair.on_source(table).rows_sql(number, buckets.number, chosen)})")
+        digest = pair.on_source(table)
+        selects[table.shard.instance].append(f"({digest.rows_sql(number, condition(digest))})")
     for instance, parts in selects.items():
         for begin in range(0, len(parts), _UNION_SHARDS):
             union = " UNION ALL ".join(parts[begin : begin + _UNION_SHARDS])

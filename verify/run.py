@@ -24,6 +24,7 @@ from verify.prove import prove
 from verify.readers import Readers
 from verify.result import Result
 from verify.resume import Resume
+from verify.suspects import Suspects
 from verify.tables import Pair, load
 
 LIMIT = 10_000  # mismatches of a table, offenders of a rule
@@ -136,7 +137,8 @@ def everything(
     if ledger is None:
         notes += ("the config has no pack, so balances were not verified",)
         return replace(rows, command="all", notes=notes + rows.notes)
-    accounts, invariants = cuts.at_one(lambda: _money(cuts, pairs, ledger, limit, live))
+    suspects = Suspects(m for m in rows.mismatches if m.kind != "late")
+    accounts, invariants = cuts.at_one(lambda: _money(cuts, pairs, ledger, limit, live, suspects))
     return replace(
         rows,
         command="all",
@@ -214,7 +216,7 @@ def _balances(cuts: Cuts, pairs: Sequence[Pair], ledger: Ledger, limit: int, liv
     counted = counts(readers, [m.pair for m in {m.pair.name: m for m in measured}.values()])
     totals = control_totals(readers, measured)
     totals += net_totals(totals, ledger.role.entry)
-    accounts, invariants = _money(cuts, pairs, ledger, limit, live)
+    accounts, invariants = _money(cuts, pairs, ledger, limit, live, Suspects())
     wrong = {m.target for m in accounts} | {t.table for t in totals if not t.ok}
     tables = tuple(
         replace(table, ok=table.ok and table.target not in wrong, more=len(accounts) > limit) for table in counted
@@ -223,10 +225,10 @@ def _balances(cuts: Cuts, pairs: Sequence[Pair], ledger: Ledger, limit: int, liv
 
 
 def _money(
-    cuts: Cuts, pairs: Sequence[Pair], ledger: Ledger, limit: int, live: bool
+    cuts: Cuts, pairs: Sequence[Pair], ledger: Ledger, limit: int, live: bool, suspects: Suspects
 ) -> tuple[list[Mismatch], list[InvariantResult]]:
     """The accounts that differ, one more than the limit at most, and the invariants. Where sync runs, money moves."""
     readers = cuts.readers
     live = live or cuts.exact
-    accounts = list(islice(account_mismatches(readers, pairs, ledger), limit + 1))
-    return accounts, check_invariants(readers, pairs, ledger, limit, live)
+    accounts = list(islice(account_mismatches(readers, pairs, ledger, suspects), limit + 1))
+    return accounts, check_invariants(readers, pairs, ledger, limit, live, suspects)

@@ -1,5 +1,5 @@
-"""One pass over every table of a ledger, on both sides, for all its equations and conditions; and a closer look, by
-bucket and then by key, at those that don't hold."""
+"""One pass over every table of a ledger, on both sides, for all its equations and conditions; and a closer look, at
+those that don't hold: at keys of rows that are known to differ, and if they don't explain it, by bucket and by key."""
 
 from __future__ import annotations
 
@@ -18,18 +18,22 @@ from verify.conditions import judge_rows
 from verify.controls import DIGITS, pair_of
 from verify.encoding import show
 from verify.equations import Condition, Equation, Term, Weighing
+from verify.keysums import KeySum, keys_sql
 from verify.mapped import over
 from verify.model import Values
 from verify.offenders import Nets, Offenders, seconds_between, text_of
 from verify.readers import Readers
+from verify.rows import bucket_count
+from verify.suspects import Suspects
 from verify.tables import Pair
 
-_BUCKET_ROWS = 64
-_MOST_BUCKETS = 1 << 16
 _PASS_ROWS = 200_000  # whose keys are in memory at a time
 _PASS_BUCKETS = 4096
 
+_SUSPECTS = 1000  # of one statement
+
 Part = Equation | Condition
+Place = tuple[ShardTable | None, list[Term]]  # a shard, or None for the target, and what is added up there
 
 
 @dataclass(slots=True)
@@ -41,22 +45,12 @@ class _Seen:
     newest: str | None = None
 
 
-@dataclass(slots=True)
-class _Key:
-    """What a key adds up to: the sum of each term by its name, all with their signs, the youngest row, and how much
-    of it is young."""
-
-    sums: dict[str, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
-    signed: Decimal = Decimal(0)
-    newest: str | None = None
-    young: Decimal = Decimal(0)
-
-
 class Sweep:
-    """Starts the pass at once; what is asked of it waits for it. `live`: see `check_invariants`."""
+    """Starts the pass at once; what is asked of it waits for it. `live` and `suspects`: see `check_invariants`."""
 
-    def __init__(self, readers: Readers, pairs: Sequence[Pair], parts: Sequence[Part], live: bool):
+    def __init__(self, readers: Readers, pairs: Sequence[Pair], parts: Sequence[Part], live: bool, suspects: Suspects):
         self._readers, self._pairs, self._parts, self._live = readers, pairs, list(parts), live
+        self._suspects = suspects
         for part in self._parts:
             if isinstance(part, Equation):
                 part.kinds(pairs)
@@ -154,27 +148,49 @@ class Sweep:
         seen = self._seen(source)
         with localcontext(prec=DIGITS):
             if part.grouped:
-                for labels, key in self._keys(part, source, 1, (0,)):
+                for _, labels, key in self._keys(part, self.key_statements(part, source)):
                     signed = key.signed - part.net * moving.get(labels["currency"] or "", Decimal(0))
                     if signed:
-                        found.add(labels | _shown(part, key), signed)
+                        found.add(labels | key.shown(part), signed)
                 return nets
             if not seen.sums[self._parts.index(part)]:
                 return nets
-            rows = max(seen.rows[term.table] for term in part.terms)
-            number = min(_MOST_BUCKETS, max(64, 1 << (rows // _BUCKET_ROWS).bit_length()))
-            for chosen in self._bad(part, source, number):
-                for labels, key in self._keys(part, source, number, chosen):
-                    if not key.signed:
-                        continue
-                    stepped = any(term.step for term in part.terms)
-                    under_way = self._waits(part) and abs(key.signed) <= key.young
-                    age = seconds_between(key.newest, seen.newest) if under_way else None
-                    row = labels if stepped else labels | _shown(part, key)
-                    priced = key.signed if part.money and not stepped else None
-                    if found.judge(row, priced, age, part.tolerance_s):
-                        nets[labels.get("currency") or ""] += key.signed
+            stepped = any(term.step for term in part.terms)
+            for labels, key in self._wrong(part, source):
+                under_way = self._waits(part) and abs(key.signed) <= key.young
+                age = seconds_between(key.newest, seen.newest) if under_way else None
+                row = labels if stepped else labels | key.shown(part)
+                priced = key.signed if part.money and not stepped else None
+                if found.judge(row, priced, age, part.tolerance_s):
+                    nets[labels.get("currency") or ""] += key.signed
         return nets
+
+    def _wrong(self, part: Equation, source: bool) -> Iterator[tuple[Values, KeySum]]:
+        """The keys of that side whose sums differ."""
+        seen, hash_ = self._seen(source), self._pairs[0].hash
+        if suspects := self._suspected(part):
+            wrong = list(self._keys(part, self.suspect_statements(part, source, suspects)))
+            if sum(key.weighed(part, pieces, hash_) for pieces, _, key in wrong) == seen.sums[self._parts.index(part)]:
+                yield from ((labels, key) for _, labels, key in wrong if key.signed)
+                return
+        rows = max(seen.rows[term.table] for term in part.terms)
+        places = sum(1 for table, _ in part.places() for _ in self._sides(table, source))
+        number = max(64, bucket_count(rows, places))
+        for chosen in self._bad(part, source, number):
+            for _, labels, key in self._keys(part, self.key_statements(part, source, number, chosen)):
+                if key.signed:
+                    yield labels, key
+
+    def _suspected(self, part: Equation) -> list[tuple[str, ...]]:
+        """The first columns of the keys that the suspects have in any of the part's tables; none if they can't be
+        looked for in each."""
+        found: set[tuple[str, ...]] = set()
+        for table, key in part.places():
+            pair = pair_of(self._pairs, table)
+            if not pair.finds(key[0]):
+                return []
+            found.update(self._suspects.values(pair, key[:1]) or ())
+        return sorted(found)
 
     def bucket_statements(self, part: Equation, source: bool, number: int) -> Iterator[tuple[ShardTable | None, str]]:
         """The statements that give, by bucket of the key: how many rows, and what the terms sum to."""
@@ -210,82 +226,50 @@ class Sweep:
             yield group
 
     def key_statements(
-        self, part: Equation, source: bool, number: int, chosen: Sequence[int]
-    ) -> Iterator[tuple[tuple[ShardTable | None, list[Term]], str]]:
-        """The statements that give, by key in those buckets (all if there is one): the sum of each term, the time of
-        the youngest row, and how much of it all is young."""
+        self, part: Equation, source: bool, number: int = 1, chosen: Sequence[int] = ()
+    ) -> Iterator[tuple[Place, str]]:
+        """The statements that give what every key of those buckets (all if there is one) adds up to."""
+        return self._by_key(part, source, partial(Weighing.inside, number=number, chosen=chosen))
+
+    def suspect_statements(
+        self, part: Equation, source: bool, suspects: Sequence[tuple[str, ...]]
+    ) -> Iterator[tuple[Place, str]]:
+        """The same for keys whose first columns have such values."""
+        for begin in range(0, len(suspects), _SUSPECTS):
+            some = suspects[begin : begin + _SUSPECTS]
+            yield from self._by_key(part, source, partial(Weighing.beginning, values=some))
+
+    def _by_key(
+        self, part: Equation, source: bool, where: Callable[[Weighing, tuple[str, ...]], str]
+    ) -> Iterator[tuple[Place, str]]:
         newest = self._seen(source).newest if self._waits(part) and part.tolerance_s else None
+        since = _before(newest, part.tolerance_s)
         for (table, key), terms in part.places().items():
             for _, shard in self._sides(table, source):
                 weighing = Weighing(pair_of(self._pairs, table), shard)
-                yield (shard, terms), _keys_sql(weighing, key, terms, number, chosen, _before(newest, part.tolerance_s))
+                yield (shard, terms), keys_sql(weighing, key, terms, where(weighing, key), since)
 
-    def _keys(self, part: Equation, source: bool, number: int, chosen: Sequence[int]) -> Iterator[tuple[Values, _Key]]:
-        """What every key of those buckets adds up to."""
+    def _keys(
+        self, part: Equation, statements: Iterable[tuple[Place, str]]
+    ) -> Iterator[tuple[tuple[str, ...], Values, KeySum]]:
+        """What every key that the statements give adds up to: its pieces, its labels, its sums."""
         kinds, width = part.kinds(self._pairs), len(part.labels)
-        running = [
-            (terms, self._submit(shard, partial(_query, sql)))
-            for (shard, terms), sql in self.key_statements(part, source, number, chosen)
-        ]
-        found: dict[tuple[str, ...], _Key] = defaultdict(_Key)
+        running = [(terms, self._submit(shard, partial(_query, sql))) for (shard, terms), sql in statements]
+        found: dict[tuple[str, ...], KeySum] = defaultdict(KeySum)
         for terms, future in running:
             for row in future.result():
-                _take(found[tuple(text_of(p) or "" for p in row[:width])], terms, row[width:])
+                found[tuple(text_of(p) or "" for p in row[:width])].take(terms, row[width:])
         for pieces in sorted(found):
             values = (show(kind, piece) for kind, piece in zip(kinds, pieces, strict=True))
-            yield dict(zip(part.labels, values, strict=True)), found[pieces]
+            yield pieces, dict(zip(part.labels, values, strict=True)), found[pieces]
 
 
 def _query(sql: str, session: Session) -> list[Row]:
     return session.query(sql)
 
 
-def _keys_sql(
-    weighing: Weighing,
-    key: tuple[str, ...],
-    terms: Sequence[Term],
-    number: int,
-    chosen: Iterable[int],
-    since: str | None,
-) -> str:
-    """The statement that gives, by key: the sum of each term, the youngest row, and how much of it is young."""
-    pieces = weighing.pieces(key)
-    sums = [weighing.weighted(term) if term.step else weighing.plain(term) for term in terms]
-    clock = next((f"MAX({weighing.over(quote(term.time))})" for term in terms if term.time), "NULL")
-    young = " + ".join(weighing.young(term, since) for term in terms)
-    named = [
-        f"{weighing.over(quote(c))} IS NOT NULL" for c in key if weighing.pair.merged.definition.column(c).nullable
-    ]
-    if number > 1:
-        named.append(f"{weighing.bucket(key, number)} IN ({','.join(map(str, chosen))})")
-    where = f" WHERE {' AND '.join(named)}" if named else ""
-    group = ", ".join(str(i + 1) for i in range(len(key)))
-    return f"SELECT {', '.join((*pieces, *sums, clock, young))} FROM {weighing.table}{where} GROUP BY {group}"
-
-
-def _take(key: _Key, terms: Sequence[Term], values: Row) -> None:
-    *sums, newest, young = values
-    for term, value in zip(terms, sums, strict=True):
-        amount = Decimal(value or 0)
-        key.sums[term.into] += amount
-        key.signed += term.sign * amount
-    key.newest = max((t for t in (key.newest, text_of(newest)) if t), default=None)
-    key.young += Decimal(young or 0)
-
-
 def _signed(terms: Sequence[Term], sql: Callable[[Term], str]) -> str:
     return "".join(f"{' + ' if term.sign > 0 else ' - '}{sql(term)}" for term in terms).removeprefix(" + ").strip()
-
-
-def _shown(part: Equation, key: _Key) -> Values:
-    return {name: format(_plain(key.sums[name]), "f") for name in part.shown}
-
-
-def _plain(amount: Decimal) -> Decimal:
-    """Without the zeros that computing added, but with those that people expect of money."""
-    digits = amount.normalize()
-    exponent = digits.as_tuple().exponent
-    return digits if isinstance(exponent, int) and exponent < -2 else digits.quantize(Decimal("0.01"))
 
 
 def _before(newest: str | None, seconds: int) -> str | None:

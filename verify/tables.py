@@ -9,10 +9,10 @@ from migrate.catalog import has_md5, read_catalog
 from migrate.config import Endpoint
 from migrate.db import Session
 from migrate.errors import ConfigError, NoGo
-from migrate.model import MergedTable, ShardTable, TableDef
+from migrate.model import MergedTable, ShardTable, TableDef, literal
 from migrate.routes import resolve
 from verify.digest import Digest, digest_of
-from verify.encoding import Hash, Kind, kind_of, piece
+from verify.encoding import UTF8, Hash, Kind, kind_of, piece
 from verify.mapped import over
 from verify.ranges import EVERYTHING, Keys, Range
 from verify.readers import Readers
@@ -59,6 +59,30 @@ class Pair:
     def within(self, range_: Range) -> Pair:
         """The same tables, those rows only."""
         return replace(self, range=range_)
+
+    def having(self, columns: Sequence[str], values: Iterable[tuple[str, ...]]) -> Pair:
+        """The same tables, only the rows with such values in those columns, on whichever shard they are; `values` as
+        SQL literals of the merged table."""
+        rows = tuple(values)
+        return replace(self, keys=Keys(tuple(columns), {table.shard: rows for table in self.merged.shards}))
+
+    def finds(self, column: str) -> bool:
+        """Whether equality with a `literal` finds each row of such a value on all shards and on the target; what the
+        column's collation takes for equal may be found with it."""
+        kind = self.kind(column)
+        if kind is Kind.TEXT:
+            own = (table.definition.column(column) for table in self.merged.shards)
+            return all(c.type in ("char", "varchar") and not c.origin and c.charset in UTF8["source"] for c in own)
+        return kind in (Kind.NUMBER, Kind.BYTES)
+
+    def literal(self, column: str, value: str) -> str:
+        """A value of the merged table, as a Mismatch shows it, as SQL; of a column that it `finds`."""
+        kind = self.kind(column)
+        if kind is Kind.TEXT:
+            return literal(value)
+        if kind is Kind.BYTES:
+            return f"X'{value.removeprefix('0x')}'" if value != "0x" else "''"
+        return value
 
     def condition(self, shard: ShardTable | None = None) -> str:
         """The range's condition on a shard, or on the target; empty for all rows."""

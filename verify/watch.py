@@ -18,7 +18,7 @@ from migrate.errors import ConfigError, Interrupted, MigrateError
 from verify.checksum import Checksum, checksums
 from verify.cuts import Cuts
 from verify.model import Mismatch
-from verify.narrow import counted, digest_name, rows_of, verdict
+from verify.narrow import counted, differing, digest_name, unseen, verdict
 from verify.prove import Part, Proven, plan, prove_parts
 from verify.ranges import Range, overlap, tiling_column
 from verify.readers import Readers
@@ -208,21 +208,22 @@ def _looked(
     cuts: Cuts, pairs: Sequence[Pair], proven: Sequence[Proven], strong: bool
 ) -> tuple[Result, list[tuple[Found, str, int]]]:
     """The tables as far as they were proven, and the rows that differ, each with its target and range."""
-    result = Result("watch", (), digest=digest_name(pairs, strong))
+    found = [checksum for checksum in checksums(pairs, proven) if checksum.parts]
+    bad = [Checksum(checksum.pair, part.proof, (part,)) for checksum in found for part in checksum.bad]
+    named: dict[str, list[Mismatch]] = {checksum.pair.name: [] for checksum in found}
     seen: list[tuple[Found, str, int]] = []
-    for checksum in checksums(pairs, proven):
-        if not checksum.parts:
-            continue
-        table, rows = verdict(checksum), list[Mismatch]()
-        for part in checksum.bad:
-            found = rows_of(cuts, pairs, [Checksum(checksum.pair, part.proof, (part,))], False, strong, LIMIT)
-            rows += found.mismatches
-            seen += [(m.document(), table.target, part.part.number) for m in found.mismatches if m.kind != "late"]
-            result = replace(result, notes=result.notes + found.notes)
-        if rows:
-            table = counted(table, rows, more=len(rows) >= LIMIT)
-        result = replace(result, tables=(*result.tables, table), mismatches=(*result.mismatches, *rows))
-    return result, seen
+    notes: list[str] = []
+    for of, rows in zip(bad, differing(cuts, bad, False, strong, LIMIT), strict=True):
+        name = of.pair.name
+        named[name] += rows[:LIMIT]
+        seen += [(m.document(), name, of.parts[0].part.number) for m in rows[:LIMIT] if m.kind != "late"]
+        notes += [] if rows else [unseen(name)]
+    tables = []
+    for checksum in found:
+        table, rows = verdict(checksum), named[checksum.pair.name]
+        tables.append(counted(table, rows, more=len(rows) >= LIMIT) if rows else table)
+    mismatches = tuple(m for rows in named.values() for m in rows)
+    return Result("watch", tuple(tables), mismatches, digest=digest_name(pairs, strong), notes=tuple(notes)), seen
 
 
 def _settle(

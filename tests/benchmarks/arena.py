@@ -16,6 +16,7 @@ from migrate.db import connect
 from migrate.model import quote
 from migrate.sandbox import Sandbox
 from migrate.sandbox.seed import seed
+from tests.conftest import guarded_sandbox
 
 SCHEMA, TABLE = "payment", "account_entry"
 SHARDS = 8
@@ -49,15 +50,22 @@ class Arena:
     """
 
     def __init__(
-        self, root: Path, rows: int, workers: int, shards: int = SHARDS, skew: float = 0, unique: bool = False
+        self,
+        root: Path,
+        sandbox: Sandbox,
+        rows: int,
+        workers: int,
+        shards: int = SHARDS,
+        skew: float = 0,
+        unique: bool = False,
     ):
         self.root = root
         self.rows = rows
         self.workers = workers
-        self.sandbox = Sandbox(root / "sandbox")
+        self.sandbox = sandbox
         self.sandbox.up(instances=1, mysql="5.6")
         self.source, self.target = self.sandbox.sources[0], self.sandbox.target
-        seed([parse_url(self.source.url, "m1")], "payment", rows, schemas=1, tables=shards, skew=skew)
+        self.seeded = seed([parse_url(self.source.url, "m1")], "payment", rows, schemas=1, tables=shards, skew=skew)
         if not unique:
             self._loosen()
         self.config = root / "bench.toml"
@@ -110,10 +118,6 @@ class Arena:
 
 @contextmanager
 def arena(rows: int, workers: int, **options: float) -> Iterator[Arena]:
-    """An arena in a temporary folder; everything of it is gone afterwards."""
-    with TemporaryDirectory(prefix="bench-") as folder:
-        made = Arena(Path(folder), rows, workers, **options)  # type: ignore[arg-type]
-        try:
-            yield made
-        finally:
-            made.sandbox.down(purge=True)
+    """An arena in a temporary folder; its servers are gone afterwards, even if this process is killed."""
+    with TemporaryDirectory(prefix="bench-") as folder, guarded_sandbox(Path(folder) / "sandbox") as sandbox:
+        yield Arena(Path(folder), sandbox, rows, workers, **options)  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ what a million rows more cost, and whether memory grows with them.
 from __future__ import annotations
 
 import json
+import signal
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -154,8 +155,12 @@ def _verify(config: Path, verb: str, planted: dict[int, str]) -> Timing:
 def _measure(rows: int, bads: Sequence[int], workers: int, runs: int) -> Iterator[Measured]:
     with arena(rows, workers, unique=True) as place:
         config = _config(place)
-        for verb in (["schema", "--execute"], ["copy"]):
-            run([sys.executable, "-m", "migrate.cli", "-c", str(config), *verb])
+        made = sum(place.seeded.rows.values())
+        _tell(rows, f"seeded in {place.seeded.seconds:.0f} s, {made:,} rows with those of all tables")
+        command = [sys.executable, "-m", "migrate.cli", "-c", str(config)]
+        run([*command, "schema", "--execute"])
+        copied = run([*command, "copy"])
+        _tell(rows, f"copied in {copied.seconds:.0f} s  {copied.peak_rss_mib:.0f} MiB")
         if place.target_rows() != rows:
             raise AssertionError(f"{place.target_rows()} entries on the target, expected {rows}")
 
@@ -178,7 +183,11 @@ def _measure(rows: int, bads: Sequence[int], workers: int, runs: int) -> Iterato
                 planted = plants.plant(bad)
                 yield measured("all", planted)
                 plants.restore()
-        yield measured("all", {})  # what was restored is clean
+        _verify(config, "checksum", {})  # what was restored is clean
+
+
+def _tell(rows: int, text: str) -> None:
+    click.echo(f"{rows:>12,} rows  {text}", err=True)
 
 
 def _linear(found: Sequence[Measured], sizes: Sequence[int]) -> list[dict[str, Any]]:
@@ -208,6 +217,7 @@ def _near(one: Measured, other: Measured) -> bool:
 @click.option("--json", "as_json", is_flag=True)
 def main(sizes: tuple[int, ...], bads: tuple[int, ...], workers: int, runs: int, as_json: bool) -> None:
     """Plants bad rows among many, and times how long it takes to find them, all of them and nothing else."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a killed run leaves nothing behind
     found: list[Measured] = []
     for rows in sorted(set(sizes)):
         for measured in _measure(rows, bads, workers, runs):

@@ -32,7 +32,12 @@ def run(command: Sequence[str], expected: int = 0) -> Timing:
     peak = [0]
     watcher = threading.Thread(target=_watch, args=(process.pid, peak), daemon=True)
     watcher.start()
-    output, said = process.communicate()
+    try:
+        output, said = process.communicate()
+    finally:
+        if process.poll() is None:  # we are interrupted
+            process.terminate()
+            process.wait()
     seconds = time.perf_counter() - started
     watcher.join()
     if process.returncode != expected:

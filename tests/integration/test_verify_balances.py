@@ -263,6 +263,7 @@ def test_an_idempotency_key_on_two_shards_is_named(planted: Ledger) -> None:
             )
         try:
             found = invariant(verify_balances(config), "idempotency_unique")
+            assert invariant(verify_all(config), "idempotency_unique").rows == found.rows
         finally:
             with connection.cursor() as cursor:
                 cursor.execute(f"DELETE FROM {table} WHERE id < 0")

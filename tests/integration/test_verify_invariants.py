@@ -21,6 +21,7 @@ from verify.readers import Readers
 from verify.result import Result
 from verify.rules import rules
 from verify.run import verify_all, verify_balances
+from verify.suspects import Suspects
 from verify.sweep import Sweep
 from verify.tables import load
 
@@ -319,7 +320,7 @@ def test_tikv_adds_up_all_that_the_equations_need(books: Books, config: Config) 
         pairs = load(readers)
         listed = [part for rule in rules(load_ledger(str(config.pack))) for part in rule.parts]
         parts = [part for part in listed if isinstance(part, Equation | Condition)]
-        sweep = Sweep(readers, pairs, parts, live=True)
+        sweep = Sweep(readers, pairs, parts, live=True, suspects=Suspects())
         statements = {sweep.sql(f"{books.lab.schema}.{table}", None)[0] for table in DDL}
         chain = next(part for part in parts if isinstance(part, Equation) and part.details)
         voucher = next(part for part in parts if isinstance(part, Equation) and part.tolerance_s)

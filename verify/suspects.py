@@ -1,0 +1,56 @@
+"""Rows that are known to differ, and so where to look first for what a wrong sum comes from.
+
+Nothing rests on them: whoever looks there checks that they explain all of what is wrong, and looks everywhere if not.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+
+from verify.encoding import piece_of
+from verify.model import Mismatch, Totals, Values
+from verify.tables import Pair
+
+_MOST = 1000  # values to look for by index
+_SHARE = 100  # in larger tables, one in so many rows: then a pass over all of them costs less
+
+
+class Suspects:
+    """The rows of some mismatches, as both sides have them."""
+
+    def __init__(self, mismatches: Iterable[Mismatch] = ()):
+        self._source: dict[str, list[Values]] = {}
+        self._target: dict[str, list[Values]] = {}
+        for mismatch in mismatches:
+            for rows, row in ((self._source, mismatch.source_row), (self._target, mismatch.target_row)):
+                if row is not None:
+                    values = {name.lower(): value for name, value in row.items()}
+                    rows.setdefault(mismatch.target.lower(), []).append(values)
+
+    def values(self, pair: Pair, columns: Sequence[str]) -> list[tuple[str, ...]] | None:
+        """What the rows of that table have in those columns, as SQL literals of the merged table; NULLs are left out.
+        None if there are no such rows, or looking for those values costs more than looking everywhere."""
+        name = pair.name.lower()
+        rows = [*self._source.get(name, ()), *self._target.get(name, ())]
+        found = {tuple(row.get(column.lower()) for column in columns) for row in rows}
+        most = max(_MOST, sum(t.rows for t in pair.merged.shards) // _SHARE)
+        if not rows or len(found) > most or not all(map(pair.finds, columns)):
+            return None
+        return sorted(
+            tuple(pair.literal(column, str(value)) for column, value in zip(columns, values, strict=True))
+            for values in found
+            if None not in values
+        )
+
+    def explain(self, pair: Pair, source: Totals, target: Totals) -> bool:
+        """Whether these rows alone make the digests differ that both sides of the pair add up to, by its columns."""
+        if any(kind.client for _, kind in pair.columns):
+            return False
+        one, other = (self._totals(pair, side.get(pair.name.lower(), [])) for side in (self._source, self._target))
+        return source + other == target + one
+
+    @staticmethod
+    def _totals(pair: Pair, rows: Iterable[Values]) -> Totals:
+        texts = [",".join(piece_of(kind, row[name.lower()]) for name, kind in pair.columns) for row in rows]
+        return Totals(len(texts), sum(zlib.crc32(pair.hash.of(text).encode()) for text in texts))

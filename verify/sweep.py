@@ -105,7 +105,7 @@ class Sweep:
             seen = _Seen()
             seen.rows[table] = int(rows)
             for number, value in zip(numbers, values, strict=False):
-                seen.sums[number] += Decimal(value or 0)
+                seen.sums[number] = Decimal(value or 0)  # not added to a 0: this thread's context would round it
             seen.newest = max((t for v in values[len(numbers) :] if (t := text_of(v))), default=None)
             return seen
 

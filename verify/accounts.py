@@ -15,11 +15,10 @@ from verify.digest import Digest
 from verify.model import Mismatch, MismatchKind, Totals, Values
 from verify.readers import Readers
 from verify.rows import both_totals, bucketed
-from verify.suspects import Suspects
+from verify.suspects import Suspects, batches
 from verify.tables import Pair
 
 _PASS_ROWS = 200_000  # whose accounts are in memory at a time
-_ACCOUNTS = 1000  # of one statement
 
 
 def account_mismatches(
@@ -62,9 +61,8 @@ def _figures(
     pair = measure.pair
     accounts = suspects.values(pair, pair.key)
     if accounts is not None and suspects.explain(pair, *totals):
-        for begin in range(0, len(accounts), _ACCOUNTS):
-            of_some = replace(measure, pair=pair.having(pair.key, accounts[begin : begin + _ACCOUNTS]))
-            yield _both(readers, of_some, lambda _: "")
+        for some in batches(accounts):
+            yield _both(readers, replace(measure, pair=pair.having(pair.key, some)), lambda _: "")
         return
     buckets = bucketed(readers, pair, max(t.rows for t in totals))
     for chosen in buckets.passes(_PASS_ROWS):

@@ -212,6 +212,7 @@ def _by_row(pair: Pair, rows: Iterable[Found]) -> Iterator[Mismatch]:
 
 
 def _mismatch(pair: Pair, kind: str, source: list[Found], target: list[Found]) -> Mismatch:
+    source, target = sorted(source), sorted(target)  # they come as the servers sorted them
     one = source[0][1] if source else None
     other = target[0][1] if target else None
     names = [

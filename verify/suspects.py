@@ -6,14 +6,16 @@ Nothing rests on them: whoever looks there checks that they explain all of what 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from verify.encoding import piece_of
 from verify.model import Mismatch, Totals, Values
 from verify.tables import Pair
 
-_MOST = 1000  # values to look for by index
-_SHARE = 100  # in larger tables, one in so many rows: then a pass over all of them costs less
+_AT_ONCE = 10_000  # values of one statement, which scans once for all of them where no index helps
+_BYTES = 500_000  # of them
+
+Literals = Sequence[tuple[str, ...]]
 
 
 class Suspects:
@@ -30,12 +32,11 @@ class Suspects:
 
     def values(self, pair: Pair, columns: Sequence[str]) -> list[tuple[str, ...]] | None:
         """What the rows of that table have in those columns, as SQL literals of the merged table; NULLs are left out.
-        None if there are no such rows, or looking for those values costs more than looking everywhere."""
+        None if there are no such rows, or no such values can be looked for."""
         name = pair.name.lower()
         rows = [*self._source.get(name, ()), *self._target.get(name, ())]
         found = {tuple(row.get(column.lower()) for column in columns) for row in rows}
-        most = max(_MOST, sum(t.rows for t in pair.merged.shards) // _SHARE)
-        if not rows or len(found) > most or not all(map(pair.finds, columns)):
+        if not rows or not all(map(pair.finds, columns)):
             return None
         return sorted(
             tuple(pair.literal(column, str(value)) for column, value in zip(columns, values, strict=True))
@@ -54,3 +55,11 @@ class Suspects:
     def _totals(pair: Pair, rows: Iterable[Values]) -> Totals:
         texts = [",".join(piece_of(kind, row[name.lower()]) for name, kind in pair.columns) for row in rows]
         return Totals(len(texts), sum(zlib.crc32(pair.hash.of(text).encode()) for text in texts))
+
+
+def batches(values: Literals) -> Iterator[Literals]:
+    """The values in parts that one statement takes each."""
+    longest = max((sum(map(len, value)) for value in values), default=1)
+    at_once = max(1, min(_AT_ONCE, _BYTES // (longest + 4)))
+    for begin in range(0, len(values), at_once):
+        yield values[begin : begin + at_once]

@@ -19,18 +19,15 @@ from verify.controls import DIGITS, pair_of
 from verify.encoding import show
 from verify.equations import Condition, Equation, Term, Weighing
 from verify.keysums import KeySum, keys_sql
-from verify.mapped import over
 from verify.model import Values
 from verify.offenders import Nets, Offenders, seconds_between, text_of
 from verify.readers import Readers
 from verify.rows import bucket_count
-from verify.suspects import Suspects
+from verify.suspects import Literals, Suspects, batches
 from verify.tables import Pair
 
 _PASS_ROWS = 200_000  # whose keys are in memory at a time
 _PASS_BUCKETS = 4096
-
-_SUSPECTS = 1000  # of one statement
 
 Part = Equation | Condition
 Place = tuple[ShardTable | None, list[Term]]  # a shard, or None for the target, and what is added up there
@@ -128,18 +125,35 @@ class Sweep:
     def condition(self, part: Condition, source: bool, found: Offenders) -> None:
         """Adds the rows of that side that the condition finds."""
         seen = self._seen(source)
-        if not seen.sums[self._parts.index(part)]:
+        offend = seen.sums[self._parts.index(part)]
+        if not offend:
             return
+        pair = pair_of(self._pairs, part.table)
+        if suspects := self._suspects.values(pair, pair.key[:1]) if pair.key else None:
+            among = Offenders(found.limit)
+            for some in batches(suspects):
+                self._judge(part, source, among, some)
+            if among.count + among.in_transit == offend:
+                found.merge(among)
+                return
+        self._judge(part, source, found)
+
+    def _judge(self, part: Condition, source: bool, found: Offenders, keys: Literals | None = None) -> None:
+        """Adds the rows of that side that the condition finds, on all places at once; only of `keys`, if given."""
+        seen = self._seen(source)
         since = _before(seen.newest, part.tolerance_s) if part.time and self._waits(part) else None
-        for _, shard in self._sides(part.table, source):
 
-            def ask(sql: str, shard: ShardTable | None = shard) -> list[Row]:
-                rows: list[Row] = self._submit(shard, partial(_query, sql)).result()
-                return rows
+        def judged(place: Weighing, session: Session) -> Offenders:
+            here = Offenders(found.limit)
+            judge_rows(part, place, keys, session.query, here, seen.newest, since)
+            return here
 
-            table = shard.shard.sql if shard else pair_of(self._pairs, part.table).merged.target.sql
-            place: Values = {"shard": str(shard.shard)} if shard else {}
-            judge_rows(part, table, partial(over, shard), ask, place, found, seen.newest, since)
+        pair = pair_of(self._pairs, part.table)
+        running = [
+            self._submit(shard, partial(judged, Weighing(pair, shard))) for _, shard in self._sides(part.table, source)
+        ]
+        for future in running:
+            found.merge(future.result())
 
     def equation(self, part: Equation, source: bool, found: Offenders, moving: Nets) -> Nets:
         """Adds the keys of that side whose sums differ. `moving`: what legs under way come to, for an equation that
@@ -231,12 +245,9 @@ class Sweep:
         """The statements that give what every key of those buckets (all if there is one) adds up to."""
         return self._by_key(part, source, partial(Weighing.inside, number=number, chosen=chosen))
 
-    def suspect_statements(
-        self, part: Equation, source: bool, suspects: Sequence[tuple[str, ...]]
-    ) -> Iterator[tuple[Place, str]]:
+    def suspect_statements(self, part: Equation, source: bool, suspects: Literals) -> Iterator[tuple[Place, str]]:
         """The same for keys whose first columns have such values."""
-        for begin in range(0, len(suspects), _SUSPECTS):
-            some = suspects[begin : begin + _SUSPECTS]
+        for some in batches(suspects):
             yield from self._by_key(part, source, partial(Weighing.beginning, values=some))
 
     def _by_key(

@@ -12,6 +12,7 @@ from migrate.config import Config
 from migrate.db import Session, connect
 from verify.canonical import NOTHING, digest_of_lines, link
 from verify.evidence import folder_of, lines_of, record_text
+from verify.meta import as_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Chain:
 def check(config: Config, folder: Path | None = None) -> Chain:
     """Reads all records of the migration, recomputes every hash, and compares them with the files."""
     folder = folder or folder_of(config)
-    head, run, ids = NOTHING, 0, []
+    head, run = NOTHING, 0
     digests: dict[int, str] = {}
     with connect(config.target, patience_s=config.run.patience_s) as session:
         listed = session.query(
@@ -52,12 +53,11 @@ def check(config: Config, folder: Path | None = None) -> Chain:
         )
         for number, id_, previous, digest, *columns in listed:
             run += 1
-            wrong = _wrong(session, run, int(number), _text(id_), (head, _text(previous), _text(digest)), columns)
+            wrong = _wrong(session, run, int(number), as_text(id_), (head, as_text(previous), as_text(digest)), columns)
             if wrong:
                 return Chain(run - 1, head, len(digests), wrong)
-            head = _text(digest)
+            head = as_text(digest)
             digests[run] = head
-            ids.append(_text(id_))
     files = 0
     for number, wrong in _files(folder, digests):
         if wrong:
@@ -104,7 +104,3 @@ def _files(folder: Path, digests: dict[int, str]) -> Iterator[tuple[int, str | N
             yield number, f"run {number} in {path} is another than in migrate_meta: one of them was replaced"
         else:
             yield number, None
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -25,14 +25,14 @@ from migrate.db import Session, connect, patiently
 from migrate.errors import ConfigError, ConnectionLost, NoGo, OutcomeUnknown, ServerError, TryAgain, naming
 from migrate.ledger import ledger_path
 from verify.canonical import NOTHING, canonical, digest_of_lines, link
+from verify.meta import NAME, as_text, make
 from verify.model import Mismatch
 from verify.result import Result
 
-_NAME = "VARCHAR(64) COLLATE utf8mb4_bin NOT NULL"
 _ID = "CHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL"
 _HASH = "CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL"
-_TABLES = (
-    f"""evidence (migration {_NAME}, run BIGINT NOT NULL, id {_ID}, kind VARCHAR(16) NOT NULL, command VARCHAR(64) NOT
+TABLES = (
+    f"""evidence (migration {NAME}, run BIGINT NOT NULL, id {_ID}, kind VARCHAR(16) NOT NULL, command VARCHAR(64) NOT
         NULL, ok BOOLEAN NOT NULL, named BIGINT NOT NULL, began_at TIMESTAMP(6) NOT NULL, at
         TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6), previous {_HASH}, digest {_HASH},
         PRIMARY KEY (migration, run) CLUSTERED, UNIQUE KEY (id))""",
@@ -120,19 +120,12 @@ def store(
 
     def attempt() -> Record:
         with connect(config.target, patience_s=config.run.patience_s) as session:
-            make(session)
+            make(session, TABLES)
             return _insert(session, config.name, whole, lines, began)
 
     record = patiently(config.run.patience_s, attempt, ConnectionLost, TryAgain, OutcomeUnknown)
     _write_file(folder or folder_of(config), record)
     return record
-
-
-def make(session: Session) -> None:
-    """The tables, where they are missing."""
-    session.execute("CREATE DATABASE IF NOT EXISTS migrate_meta CHARSET utf8mb4 COLLATE utf8mb4_bin")
-    for table in _TABLES:
-        session.execute(f"CREATE TABLE IF NOT EXISTS migrate_meta.{table}")
 
 
 def _insert(session: Session, migration: str, whole: dict[str, Any], lines: Sequence[str], began: float) -> Record:
@@ -153,7 +146,7 @@ def _insert(session: Session, migration: str, whole: dict[str, Any], lines: Sequ
                     "FOR UPDATE",
                     [migration],
                 )
-                run, previous = (int(last[0][0]) + 1, _text(last[0][1])) if last else (1, NOTHING)
+                run, previous = (int(last[0][0]) + 1, as_text(last[0][1])) if last else (1, NOTHING)
                 text = canonical(whole | {"run": run})
                 digest = link(previous, text)
                 session.execute(
@@ -196,18 +189,20 @@ def load(session: Session, migration: str, run: int | None = None, wanted: str =
         which = f"run {run}" if run is not None else "run of that kind"
         raise ConfigError(f"migration {migration!r} has no {which} in migrate_meta.evidence; run `verify all` first")
     run_, id_, kind, ok, named, previous, digest = rows[0]
-    text = record_text(session, _text(id_))
+    text = record_text(session, as_text(id_))
     try:
         document = json.loads(text)
     except ValueError:
         raise NoGo(f"the record of run {run_} is no JSON any more; `verify report --check-chain` says more") from None
-    return Record(int(run_), _text(id_), str(kind), bool(ok), int(named), _text(previous), _text(digest), document)
+    return Record(
+        int(run_), as_text(id_), str(kind), bool(ok), int(named), as_text(previous), as_text(digest), document
+    )
 
 
 def loaded(config: Config, run: int | None = None, wanted: str = "1") -> Record:
     """`load` over a connection of its own, where nothing may have been stored yet."""
     with connect(config.target, patience_s=config.run.patience_s) as session:
-        make(session)
+        make(session, TABLES)
         return load(session, config.name, run, wanted)
 
 
@@ -215,7 +210,7 @@ def record_text(session: Session, id_: str) -> str:
     rows = session.query(
         "SELECT text FROM migrate_meta.evidence_text WHERE id = %s AND kind = 'record' ORDER BY number", [id_]
     )
-    return "".join(_text(text) for (text,) in rows)
+    return "".join(as_text(text) for (text,) in rows)
 
 
 def lines_of(session: Session, id_: str) -> Iterator[str]:
@@ -223,7 +218,7 @@ def lines_of(session: Session, id_: str) -> Iterator[str]:
     for (text,) in session.stream(
         "SELECT text FROM migrate_meta.evidence_text WHERE id = %s AND kind = 'mismatch' ORDER BY number", [id_]
     ):
-        yield _text(text)
+        yield as_text(text)
 
 
 def mismatches_of(config: Config, record: Record, limit: int | None = None) -> Iterator[dict[str, Any]]:
@@ -277,7 +272,3 @@ def _write_file(folder: Path, record: Record) -> None:
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -15,7 +15,9 @@ from migrate.errors import NoGo
 from migrate.model import Column, ShardTable, quote
 from verify.encoding import Kind, finish, piece_of, show
 from verify.mapped import not_carried, over, written_back
+from verify.meta import as_text
 from verify.model import Values
+from verify.offenders import text_of
 from verify.tables import Pair
 
 Key = tuple[str | None, ...]
@@ -71,10 +73,10 @@ class Place:
             f"SELECT {', '.join(columns)} FROM {self.table} WHERE {where}{' FOR UPDATE' if lock else ''}"
         ):
             values = {
-                name: show(kind, finish(kind, value) if kind.client else _text(value))
+                name: show(kind, finish(kind, value) if kind.client else as_text(value))
                 for (name, kind), value in zip(self.pair.columns, row, strict=False)
             }
-            large = dict(zip(self._large, map(_nullable, row[len(self.pair.columns) :]), strict=True))
+            large = dict(zip(self._large, map(text_of, row[len(self.pair.columns) :]), strict=True))
             key = tuple(values[name] for name in self.pair.key)
             if key in asked:  # a collation may take others for equal
                 found[key] = Image(values, large)
@@ -159,11 +161,3 @@ def differing(one: Image | None, seen: Values | None) -> Sequence[str]:
     if one is None or seen is None:
         return () if one is None and seen is None else tuple((one.values if one else seen) or ())
     return tuple(name for name, value in one.values.items() if seen.get(name) != value)
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _nullable(value: Any) -> str | None:
-    return None if value is None else _text(value)

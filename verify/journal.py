@@ -10,14 +10,14 @@ from typing import Any, Literal, Protocol, Self
 from migrate.config import Config
 from migrate.db import Session, connect, wait
 from migrate.errors import ConfigError, NoGo
-from verify.evidence import make as make_evidence
+from verify.evidence import TABLES as EVIDENCE
 from verify.evidence import operator
 from verify.images import Image
+from verify.meta import NAME, make
 from verify.model import Values
 
-_NAME = "VARCHAR(64) COLLATE utf8mb4_bin NOT NULL"
 _TABLES = (
-    f"""repair (id BIGINT AUTO_INCREMENT PRIMARY KEY, migration {_NAME}, run BIGINT NOT NULL, direction VARCHAR(8) NOT
+    f"""repair (id BIGINT AUTO_INCREMENT PRIMARY KEY, migration {NAME}, run BIGINT NOT NULL, direction VARCHAR(8) NOT
         NULL, operator VARCHAR(200) NOT NULL, reason TEXT NOT NULL, ticket VARCHAR(200) NOT NULL, started_at
         TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6), finished_at TIMESTAMP(6) NULL, repaired BIGINT, remained
         BIGINT, undo_of BIGINT, KEY (migration, started_at))""",
@@ -59,9 +59,7 @@ class Journal:
 
     @staticmethod
     def make(session: Session) -> None:
-        session.execute("CREATE DATABASE IF NOT EXISTS migrate_meta CHARSET utf8mb4 COLLATE utf8mb4_bin")
-        for table in _TABLES:
-            session.execute(f"CREATE TABLE IF NOT EXISTS migrate_meta.{table}")
+        make(session, _TABLES)
 
     @classmethod
     def begin(
@@ -188,7 +186,7 @@ def unverified(config: Config) -> list[int]:
     """The repairs that no clean verification of everything has followed. A cutover waits until there is none."""
     with connect(config.target, patience_s=config.run.patience_s) as session:
         Journal.make(session)
-        make_evidence(session)
+        make(session, EVIDENCE)
         return [
             int(number)
             for (number,) in session.query(

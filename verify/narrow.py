@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -14,7 +14,7 @@ from verify.cuts import Cuts
 from verify.model import Mismatch, TableResult
 from verify.prove import Proven
 from verify.result import Result
-from verify.rows import bucketed, mismatches, mismatches_of
+from verify.rows import Buckets, mismatches, mismatches_of, start_buckets
 from verify.tables import Pair
 
 _LATE_S = 2.0  # from a cut that isn't exact to the one at which what differed is read again
@@ -80,16 +80,20 @@ def digest_name(pairs: Sequence[Pair], strong: bool) -> str:
 
 def _fetched(cuts: Cuts, parts: Sequence[Proven], strong: bool, limit: int) -> list[Mismatch]:
     """The rows of those parts that differ, one more than the limit at most."""
-    found: list[Mismatch] = []
+    readers, found = cuts.readers, list[Mismatch]()
 
-    def fetch(proven: Proven) -> list[Mismatch]:
-        pair, sides = proven.part.pair, (proven.proof.source, proven.proof.target)
-        buckets = bucketed(cuts.readers, pair, max(side.totals.rows for side in sides), strong)
-        return list(islice(mismatches(cuts.readers, pair, buckets), limit + 1 - len(found)))
+    def start(proven: Proven) -> Callable[[], Buckets]:
+        rows = max(side.totals.rows for side in (proven.proof.source, proven.proof.target))
+        return start_buckets(readers, proven.part.pair, rows, strong)
 
-    for part in parts:
+    def fetch(some: Sequence[Proven]) -> list[Mismatch]:
+        running = [(proven.part.pair, start(proven)) for proven in some]
+        rows = (row for pair, ended in running for row in mismatches(readers, pair, ended()))
+        return list(islice(rows, limit + 1 - len(found)))
+
+    for begin in range(0, len(parts), readers.threads):
         if len(found) <= limit:
-            found += cuts.at_one(partial(fetch, part))
+            found += cuts.at_one(partial(fetch, parts[begin : begin + readers.threads]))
     return found
 
 

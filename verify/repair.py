@@ -164,9 +164,9 @@ def _plan(
             if (source.values if source else None) == (other.values if other else None):
                 change.state, change.why = "agreed", "both sides agree by now"
             elif wrong := differing(source, seen[n]["source_row"]):
-                change.why = f"the source has changed since run saw it: {', '.join(wrong)}"
+                change.why = f"the source has changed since the run saw it: {', '.join(wrong)}"
             elif wrong := differing(other, seen[n]["target_row"]):
-                change.why = f"the target has changed since run saw it: {', '.join(wrong)}"
+                change.why = f"the target has changed since the run saw it: {', '.join(wrong)}"
             else:
                 right, written = (source, other) if direction == "source" else (other, source)
                 change.before, change.after, change.state = written, right, "planned"

@@ -12,16 +12,16 @@ from migrate.config import Config
 from migrate.db import Session, connect, patiently
 from migrate.errors import ConnectionLost, OutcomeUnknown, ServerError, TryAgain
 from verify.cut import CutRecord
+from verify.meta import NAME, TARGET, make
 from verify.ranges import Range
 from verify.tally import Proof
 
 T = TypeVar("T")
 
 _LIFE_H = 6  # older proofs aren't gone on from
-_TABLE = """migrate_meta.verify_range (migration VARCHAR(64) COLLATE utf8mb4_bin NOT NULL, sweep CHAR(64) NOT NULL,
-    number INT NOT NULL, target VARCHAR(200) COLLATE utf8mb4_bin NOT NULL, bounds JSON NOT NULL, cut JSON, proof
-    LONGBLOB, at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6), PRIMARY KEY (migration, sweep, number) CLUSTERED)
-    CHARSET utf8mb4 COLLATE utf8mb4_bin"""
+_TABLE = f"""verify_range (migration {NAME}, sweep CHAR(64) NOT NULL, number INT NOT NULL, {TARGET},
+    bounds JSON NOT NULL, cut JSON, proof LONGBLOB, at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+    PRIMARY KEY (migration, sweep, number) CLUSTERED) CHARSET utf8mb4 COLLATE utf8mb4_bin"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,7 @@ class Resume:
         unequal isn't kept: it may have been mended, and is proven anew."""
 
         def read(session: Session) -> list[Kept]:
-            session.execute("CREATE DATABASE IF NOT EXISTS migrate_meta CHARSET utf8mb4 COLLATE utf8mb4_bin")
-            session.execute(f"CREATE TABLE IF NOT EXISTS {_TABLE}")
+            make(session, [_TABLE])
             session.execute(
                 "DELETE FROM migrate_meta.verify_range WHERE migration = %s AND at < NOW(6) - INTERVAL %s HOUR",
                 (self._config.name, _LIFE_H),

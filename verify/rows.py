@@ -21,6 +21,7 @@ from migrate.db import Row, Session
 from migrate.model import ShardTable
 from verify.digest import Digest
 from verify.encoding import show
+from verify.meta import as_text
 from verify.model import Mismatch, Totals, Values
 from verify.readers import Readers
 from verify.scan import scan, statements
@@ -88,6 +89,11 @@ def bucket_count(rows: int, statements: int) -> int:
 
 def bucketed(readers: Readers, pair: Pair, rows: int, strong: bool = False) -> Buckets:
     """The totals by bucket of a table of about that many rows."""
+    return start_buckets(readers, pair, rows, strong)()
+
+
+def start_buckets(readers: Readers, pair: Pair, rows: int, strong: bool) -> Callable[[], Buckets]:
+    """Starts the pass; what is given waits for its end."""
     number = max(256, bucket_count(rows, statements(pair)))
 
     def read(session: Session, shard: ShardTable | None, condition: str) -> dict[int, Totals]:
@@ -95,12 +101,16 @@ def bucketed(readers: Readers, pair: Pair, rows: int, strong: bool = False) -> B
         return digest.buckets(session, number, strong, condition)
 
     scanned = scan(readers, pair, read)
-    source: dict[int, Totals] = defaultdict(Totals)
-    for _, parts in scanned.parts():
-        for part in parts:
-            for bucket, totals in part.items():
-                source[bucket] += totals
-    return Buckets(number, dict(source), scanned.target.result())
+
+    def ended() -> Buckets:
+        source: dict[int, Totals] = defaultdict(Totals)
+        for _, parts in scanned.parts():
+            for part in parts:
+                for bucket, totals in part.items():
+                    source[bucket] += totals
+        return Buckets(number, dict(source), scanned.target.result())
+
+    return ended
 
 
 def mismatches(readers: Readers, pair: Pair, buckets: Buckets) -> Iterator[Mismatch]:
@@ -170,13 +180,9 @@ def _stream(readers: Readers, stack: ExitStack, endpoint: Endpoint, sql: str) ->
 def _pieces(pair: Pair, digest: Digest, row: Row) -> Pieces:
     """All pieces of a fetched row, in the order of `pair.columns`."""
     _, _, text, *values = row
-    inline = iter(_text(text).split(","))
+    inline = iter(as_text(text).split(","))
     finished = digest.pieces(values)
     return tuple(next(finished if kind.client else inline) for _, kind in pair.columns)
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
 
 
 def _by_key(pair: Pair, rows: Iterable[Found]) -> Iterator[Mismatch]:

@@ -17,6 +17,7 @@ from migrate.db import Session, connect, wait
 from migrate.errors import ConfigError, Interrupted, MigrateError
 from verify.checksum import Checksum, checksums
 from verify.cuts import Cuts
+from verify.meta import NAME, TARGET, make
 from verify.model import Mismatch
 from verify.narrow import counted, differing, digest_name, unseen, verdict
 from verify.prove import Part, Proven, plan, prove_parts
@@ -29,13 +30,11 @@ from verify.tables import Pair, load
 log = logging.getLogger("migrate")
 
 _ROWS = 100_000  # of a range
-_NAME = "VARCHAR(64) COLLATE utf8mb4_bin NOT NULL"
-_TARGET = "target VARCHAR(200) COLLATE utf8mb4_bin NOT NULL"
 _TABLES = (
-    f"""verify_watch (migration {_NAME}, {_TARGET}, number INT NOT NULL, bounds JSON NOT NULL, made_at TIMESTAMP(6) NOT
+    f"""verify_watch (migration {NAME}, {TARGET}, number INT NOT NULL, bounds JSON NOT NULL, made_at TIMESTAMP(6) NOT
         NULL DEFAULT CURRENT_TIMESTAMP(6), checked_at TIMESTAMP(6) NULL, PRIMARY KEY (migration, target, number)
         CLUSTERED)""",
-    f"""verify_open (migration {_NAME}, digest CHAR(64) NOT NULL, {_TARGET}, number INT NOT NULL, found JSON NOT NULL,
+    f"""verify_open (migration {NAME}, digest CHAR(64) NOT NULL, {TARGET}, number INT NOT NULL, found JSON NOT NULL,
         first_seen TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6), PRIMARY KEY (migration, digest) CLUSTERED)""",
 )
 _MONEY = ""  # stands for control totals, accounts and invariants where ranges have a target
@@ -92,9 +91,7 @@ def watch_once(
     `every_s`. A pack's control totals and invariants are checked once in that period."""
     began = time.monotonic()
     with Readers(config, workers) as readers, connect(config.target, patience_s=config.run.patience_s) as session:
-        for table in _TABLES:
-            session.execute("CREATE DATABASE IF NOT EXISTS migrate_meta CHARSET utf8mb4 COLLATE utf8mb4_bin")
-            session.execute(f"CREATE TABLE IF NOT EXISTS migrate_meta.{table}")
+        make(session, _TABLES)
         pairs = load(readers)
         parts = _due(session, config, readers, pairs, every_s, within_s)
         with Cuts(readers, pairs) as cuts:

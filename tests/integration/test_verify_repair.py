@@ -103,8 +103,8 @@ def test_what_changed_since_is_left_and_told(lab: Lab) -> None:
     made = repair(config, Order(True, "r", "t"), run=run)
     why = {str((c.key or {})["id"]): (c.state, c.why) for c in made.changes}
     assert why["5"] == ("done", "")
-    assert why["2"] == ("left", "the target has changed since run saw it: note")
-    assert why["4"] == ("left", "the source has changed since run saw it: big")
+    assert why["2"] == ("left", "the target has changed since the run saw it: note")
+    assert why["4"] == ("left", "the source has changed since the run saw it: big")
     assert not made.ok and "left" in made.text()
     left = verify_rows(config)
     assert sorted(str((m.key or {})["id"]) for m in left.mismatches) == ["2", "4"]

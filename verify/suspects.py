@@ -27,15 +27,14 @@ class Suspects:
         for mismatch in mismatches:
             for rows, row in ((self._source, mismatch.source_row), (self._target, mismatch.target_row)):
                 if row is not None:
-                    values = {name.lower(): value for name, value in row.items()}
-                    rows.setdefault(mismatch.target.lower(), []).append(values)
+                    rows.setdefault(mismatch.target, []).append(row)
 
     def values(self, pair: Pair, columns: Sequence[str]) -> list[tuple[str, ...]] | None:
         """What the rows of that table have in those columns, as SQL literals of the merged table; NULLs are left out.
         None if there are no such rows, or no such values can be looked for."""
-        name = pair.name.lower()
-        rows = [*self._source.get(name, ()), *self._target.get(name, ())]
-        found = {tuple(row.get(column.lower()) for column in columns) for row in rows}
+        rows = [*self._source.get(pair.name, ()), *self._target.get(pair.name, ())]
+        names = [_name(pair, column) for column in columns]
+        found = {tuple(row[name] for name in names) for row in rows}
         if not rows or not all(map(pair.finds, columns)):
             return None
         return sorted(
@@ -48,13 +47,19 @@ class Suspects:
         """Whether these rows alone make the digests differ that both sides of the pair add up to, by its columns."""
         if any(kind.client for _, kind in pair.columns):
             return False
-        one, other = (self._totals(pair, side.get(pair.name.lower(), [])) for side in (self._source, self._target))
+        one, other = (self._totals(pair, side.get(pair.name, [])) for side in (self._source, self._target))
         return source + other == target + one
 
     @staticmethod
     def _totals(pair: Pair, rows: Iterable[Values]) -> Totals:
-        texts = [",".join(piece_of(kind, row[name.lower()]) for name, kind in pair.columns) for row in rows]
+        columns = [(_name(pair, name), kind) for name, kind in pair.columns]
+        texts = [",".join(piece_of(kind, row[name]) for name, kind in columns) for row in rows]
         return Totals(len(texts), sum(zlib.crc32(pair.hash.of(text).encode()) for text in texts))
+
+
+def _name(pair: Pair, column: str) -> str:
+    """The column's name as the table has it, whatever the case that a ledger.toml names it in."""
+    return pair.merged.definition.column(column).name
 
 
 def batches(values: Literals) -> Iterator[Literals]:

@@ -67,12 +67,13 @@ class Pair:
         return replace(self, keys=Keys(tuple(columns), {table.shard: rows for table in self.merged.shards}))
 
     def finds(self, column: str) -> bool:
-        """Whether equality with a `literal` finds each row of such a value on all shards and on the target; what the
-        column's collation takes for equal may be found with it."""
-        kind = self.kind(column)
+        """Whether it is certain that equality with a `literal` finds each row of such a value, on all shards and on the
+        target; what the column's collation takes for equal may be found with it."""
+        kind, own = self.kind(column), [table.definition.column(column) for table in self.merged.shards]
+        if any(c.origin or c.type == "year" for c in own):  # TiDB takes a year of 0 for 2000
+            return False
         if kind is Kind.TEXT:
-            own = (table.definition.column(column) for table in self.merged.shards)
-            return all(c.type in ("char", "varchar") and not c.origin and c.charset in UTF8["source"] for c in own)
+            return all(c.type in ("char", "varchar") and c.charset in UTF8["source"] for c in own)
         return kind in (Kind.NUMBER, Kind.BYTES)
 
     def literal(self, column: str, value: str) -> str:

@@ -4,6 +4,7 @@ what is found is what looking everywhere finds."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from tests.integration.books import Books
 from tests.verify_lab import Lab
 from verify.result import Result
 from verify.rows import Buckets
-from verify.run import verify_all, verify_balances
+from verify.run import verify_all, verify_balances, verify_rows
 from verify.sweep import Sweep
 
 FAULTS = {
@@ -112,3 +113,43 @@ def test_books_in_order_are_not_looked_at_any_closer(books: Books, monkeypatch: 
     seen = watched(monkeypatch)
     assert verify_all(books.config(books.lab.folder)).ok
     assert seen == []
+
+
+KEYS: dict[str, Sequence[object]] = {
+    "BIGINT UNSIGNED": (0, 2**64 - 1, 7),
+    "INT(9) ZEROFILL": (0, 12, 7),
+    "DECIMAL(20,4)": ("-0.5000", "0", "99.0001"),
+    "VARCHAR(20) COLLATE utf8mb4_unicode_ci": ("", "it's ", "柜😀"),
+    "VARCHAR(20) CHARACTER SET latin1": ("", "é", "b'"),
+    "CHAR(9)": ("a", "B", "\\"),
+    "VARBINARY(4)": (b"", b"\0", b"a "),
+    "BINARY(3)": (b"a", b"\0b", b"abc"),
+    "DATETIME(3)": ("0000-00-00", "2026-01-01 00:00:00.001", "2026-01-01"),
+    "YEAR": (0, 2000, 1999),
+    "ENUM('x','y','z')": ("x", "y", "z"),
+    "BIT(9)": (0, 1, 256),
+}
+
+
+def test_what_differs_still_when_it_is_read_again_is_not_late_whatever_its_key(
+    servers: Sandbox, tmp_path: Path
+) -> None:
+    """One row each is lost on the target, and one is changed. Every other key has a column before it."""
+    lab = Lab(servers.sources, servers.target, tmp_path, "vkey")
+    try:
+        for number, (column, values) in enumerate(KEYS.items()):
+            rows = [(value, 1, n) for n, value in enumerate(values)]
+            key = ("k", "s, k")[number % 2]
+            definition = f"k {column} NOT NULL, s INT NOT NULL, v INT, PRIMARY KEY ({key})"
+            lab.table(f"t{number}", definition, rows, shards=1)
+        wrong = [f"DELETE FROM $.{t} WHERE v = 0" for t in lab.tables]
+        lab.on_target(*wrong, *(f"UPDATE $.{t} SET v = 9 WHERE v = 1" for t in lab.tables))
+        result = verify_rows(lab.config())
+        found = {(m.target, m.kind, str((m.source or {})["v"])) for m in result.mismatches}
+        assert found == {
+            (f"{lab.schema}.{table}", kind, v)
+            for table in lab.tables
+            for kind, v in (("missing", "0"), ("different", "1"))
+        }
+    finally:
+        lab.drop()

@@ -104,9 +104,10 @@ class Result:
                 "mend them, and writes it with --execute"
             ]
         if broken := [i.name for i in self.invariants or () if not i.ok]:
+            compared = "`verify rows`; if it names none, " if self.command == "balances" else ""
             return [
-                f"next: both sides hold the same rows, and the ledger itself breaks {', '.join(broken)}: its owner has "
-                "to mend what is named above"
+                f"next: {compared}both sides hold the same rows, and the ledger itself breaks {', '.join(broken)}: its "
+                "owner has to mend what is named above"
             ]
         return ["next: verify again; if it stays, don't cut over"]
 

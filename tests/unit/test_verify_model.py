@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from verify.controls import Figures
+from verify.invariants import InvariantResult
 from verify.model import Mismatch, TableResult, Totals
 from verify.offenders import Offenders
 from verify.result import Result
@@ -79,6 +80,11 @@ def test_the_text_names_rows_values_and_the_next_step() -> None:
     assert "different  p.t  id=8 on m1.s.t_2: memo: 'a ' -> NULL" in text
     assert "next: " in text
     assert "verify rows --table p.t" in Result("checksum", (TABLE,)).text()
+    assert "`verify repair` shows what would mend them" in text
+    broken = InvariantResult("trial_balance", "error", Offenders(1, count=1, rows=[{"currency": "CNY"}]))
+    told = Result("all", (replace(TABLE, ok=True),), invariants=(broken,)).text()
+    assert "both sides hold the same rows, and the ledger itself breaks trial_balance" in told
+    assert "verify repair" not in told
 
 
 def test_what_is_under_way_is_told_the_oldest_first_and_all_of_it_counted() -> None:

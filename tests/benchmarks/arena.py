@@ -109,6 +109,11 @@ class Arena:
         """Our verification's command line."""
         return [sys.executable, "-m", "verify.cli", "-c", str(self.audited), *verb]
 
+    def servers_cpu_s(self) -> float:
+        """The processor time that both servers have taken so far, in seconds."""
+        times = [p.cpu_times() for server in (self.source, self.target) if (p := server.process())]
+        return float(sum(t.user + t.system for t in times))
+
     def target_rows(self) -> int:
         """Rows in the merged table."""
         with self.target.connect() as connection, connection.cursor() as cursor:

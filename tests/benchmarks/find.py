@@ -40,13 +40,15 @@ _EXTRA = (
 @dataclass(frozen=True)
 class Measured:
     """What a command took, the median of its runs: wall clock of the whole process, the seconds that it says its work
-    took, and the memory of its largest process."""
+    took, the processor time of both servers, which other work on the machine hardly changes, and the memory of its
+    largest process."""
 
     command: str
     rows: int
     bad: int
     seconds: float
     work_s: float
+    servers_cpu_s: float
     peak_rss_mib: float
 
     @property
@@ -165,13 +167,18 @@ def _measure(rows: int, bads: Sequence[int], workers: int, runs: int) -> Iterato
             raise AssertionError(f"{place.target_rows()} entries on the target, expected {rows}")
 
         def measured(verb: str, planted: dict[int, str]) -> Measured:
-            timings = [_verify(config, verb, planted) for _ in range(runs)]
+            timings, busy = [], []
+            for _ in range(runs):
+                before = place.servers_cpu_s()
+                timings.append(_verify(config, verb, planted))
+                busy.append(place.servers_cpu_s() - before)
             return Measured(
                 verb,
                 rows,
                 len(planted),
                 round(statistics.median(t.seconds for t in timings), 3),
                 round(statistics.median(t.work_s or t.seconds for t in timings), 3),
+                round(statistics.median(busy), 3),
                 round(max(t.peak_rss_mib for t in timings), 1),
             )
 
@@ -224,7 +231,8 @@ def main(sizes: tuple[int, ...], bads: tuple[int, ...], workers: int, runs: int,
             found.append(measured)
             click.echo(
                 f"{rows:>12,} rows  {measured.bad:>6,} bad  {measured.command:<8} {measured.seconds:8.2f} s "
-                f"({measured.work_s:.2f} s of work, {measured.per_million_s:.2f} s a million rows)  "
+                f"({measured.work_s:.2f} s of work, {measured.per_million_s:.2f} s a million rows; "
+                f"{measured.servers_cpu_s:.1f} s of the servers' processor time)  "
                 f"{measured.peak_rss_mib:6.0f} MiB",
                 err=as_json,
             )

@@ -202,10 +202,14 @@ def _linear(found: Sequence[Measured], sizes: Sequence[int]) -> list[dict[str, A
     told = []
     for small in (m for m in found if m.rows == min(sizes)):
         large = next(m for m in found if (m.command, m.rows) == (small.command, max(sizes)) and _near(m, small))
-        more_s = (large.work_s - small.work_s) / (large.rows - small.rows) * 1e6
+        millions = (large.rows - small.rows) / 1e6
+        more_s = (large.work_s - small.work_s) / millions
+        more_cpu_s = (large.servers_cpu_s - small.servers_cpu_s) / millions
         told.append({
             "command": small.command, "bad": small.bad, "s_per_million_small": round(small.per_million_s, 3),
             "s_per_million_large": round(large.per_million_s, 3), "s_per_million_more": round(more_s, 3),
+            "servers_cpu_s_per_million_small": round(small.servers_cpu_s / small.rows * 1e6, 3),
+            "servers_cpu_s_per_million_more": round(more_cpu_s, 3),
             "peak_growth_mib": round(large.peak_rss_mib - small.peak_rss_mib, 1),
         })  # fmt: skip
     return told
@@ -241,7 +245,10 @@ def main(sizes: tuple[int, ...], bads: tuple[int, ...], workers: int, runs: int,
         click.echo(
             f"{each['command']} with {each['bad']:,} bad: {each['s_per_million_small']} s a million rows at the "
             f"smallest size, {each['s_per_million_large']} s at the largest; each million more costs "
-            f"{each['s_per_million_more']} s; memory +{each['peak_growth_mib']} MiB",
+            f"{each['s_per_million_more']} s; of the servers' processor time "
+            f"{each['servers_cpu_s_per_million_small']} s a million at the smallest size, and each more "
+            f"{each['servers_cpu_s_per_million_more']} s; "
+            f"memory +{each['peak_growth_mib']} MiB",
             err=as_json,
         )
     if as_json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
 from types import TracebackType
@@ -13,21 +13,27 @@ from migrate.config import Config
 from migrate.ledger import load_ledger
 from verify.accounts import account_mismatches
 from verify.changed import Changed, unequal_keys, verify_keys
-from verify.controls import control_totals, measures, net_totals
-from verify.counts import counts
+from verify.controls import ControlTotal, measures, net_totals
 from verify.cuts import Cuts
-from verify.invariants import check_invariants
-from verify.narrow import counted
+from verify.invariants import InvariantResult, check_invariants
+from verify.model import Mismatch, TableResult
+from verify.narrow import counted as with_kinds
 from verify.price import priced
 from verify.readers import Readers
 from verify.result import Result
 from verify.run import LIMIT, everything
 from verify.suspects import Suspects
 from verify.tables import load
+from verify.totals import TableTotals, fitting, read_totals, time_totals
+
+_SHARE = 1 / 3  # of a freeze, that reading counts and control totals once more may take
 
 
 class Freeze:
     """Both sides' catalogues, read before the freeze, and the sessions that read in it.
+
+    In the freeze, counts and control totals are read of those tables only of which that takes a third of it at most,
+    as `ahead` or `measure` has found; of the others, however large they are, the rows that were written.
 
     Close it; `close(kill=True)` from another thread ends what runs.
     """
@@ -42,16 +48,20 @@ class Freeze:
         except BaseException as error:
             self._readers.__exit__(type(error))
             raise
+        self._again = frozenset(pair.name for pair in self._pairs)
+        self._told: tuple[str, ...] = ()
 
     def text(self) -> str:
         """What was prepared, in words."""
         shards = sum(len(pair.merged.shards) for pair in self._pairs)
         return f"{len(self._pairs)} tables of {shards} shards are known on both sides"
 
-    def ahead(self, changed: Changed) -> Result:
-        """Before the freeze, while both sides are written: counts, control totals, accounts and invariants of
-        everything, and the rows of those keys."""
-        return self._at(still=False, work=lambda cuts: self._proven(cuts, "ahead", changed, whole=True))
+    def equal(self, changed: Changed) -> Result:
+        """Before the freeze, while both sides are written, at exact cuts: the rows of those keys."""
+        return self._at(
+            still=False,
+            work=lambda cuts: replace(verify_keys(cuts, self._pairs, changed, LIMIT), command="ahead"),
+        )
 
     def unequal(self, changed: Changed) -> Changed:
         """Those of the keys whose rows weren't found equal, where the two sides have no common cut: they may be on
@@ -61,9 +71,46 @@ class Freeze:
             cuts.renew()
         return found
 
+    def ahead(self) -> Result:
+        """Before the freeze, while both sides are written, at exact cuts: accounts, invariants, counts and control
+        totals of everything, these last of all: where the freeze doesn't read them again, they are known as of now."""
+
+        def work(cuts: Cuts) -> Result:
+            accounts, invariants = cuts.at_one(self._money)
+            cuts.renew()
+            timed = time_totals(cuts, self._pairs, self._measured)
+            oldest = {t.name: t.cut for t in timed}
+            self._decide(timed, lambda rest: min(f"at {oldest[n].taken_at}, TSO {oldest[n].tso}" for n in rest))
+            counted, totals = [t.counted for t in timed], [c for t in timed for c in t.totals]
+            tables, every = self._verdicts(counted, totals, Result("ahead", ()))
+            return Result("ahead", tables, accounts, every, invariants, notes=self._told)
+
+        return self._at(still=False, work=work)
+
+    def measure(self, last: str) -> str:
+        """The same without a common cut: only how long counts and control totals take. `last` says when they were
+        known to be equal. What the freeze reads again, in words."""
+        with Cuts(self._readers, self._pairs, still=True) as cuts:
+            self._decide(time_totals(cuts, self._pairs, self._measured), lambda rest: last)
+            cuts.renew()
+        return "\n".join(self._told)
+
     def frozen(self, changed: Changed) -> Result:
-        """In the freeze: counts and control totals of everything, and the rows of those keys."""
-        return self._at(still=True, work=lambda cuts: self._proven(cuts, "frozen", changed, whole=False))
+        """In the freeze: the rows of those keys, counts and control totals of everything that there is time for."""
+
+        def work(cuts: Cuts) -> Result:
+            rows = verify_keys(cuts, self._pairs, changed, LIMIT)
+            again = [pair for pair in self._pairs if pair.name in self._again]
+            tables, totals = cuts.at_one(lambda: read_totals(self._readers, again, self._measured))
+            by_name = {t.target: t for t in rows.tables}
+            tables += [by_name.get(n, TableResult(n, 0, 0, True)) for n in self._rest]
+            verdicts, every = self._verdicts(tables, totals, rows)
+            notes = self._told
+            if self._rest:
+                notes = (*notes, f"of {', '.join(self._rest)} the rows that were written are counted here, no others")
+            return replace(rows, command="frozen", tables=verdicts, totals=every, notes=rows.notes + notes)
+
+        return self._at(still=True, work=work)
 
     def everything(self) -> Result:
         """In the freeze: all that there is to verify, with digests of 64 bits."""
@@ -85,33 +132,57 @@ class Freeze:
             cuts=records, notes=result.notes + notes,
         )  # fmt: skip
 
-    def _proven(self, cuts: Cuts, command: str, changed: Changed, *, whole: bool) -> Result:
-        rows = verify_keys(cuts, self._pairs, changed, LIMIT)
-        if not whole or self._ledger is None:
-            return replace(cuts.at_one(lambda: self._totals(rows)), command=command)
-        ledger = self._ledger
+    @property
+    def _rest(self) -> list[str]:
+        """The tables of which counts and control totals aren't read in the freeze."""
+        return [pair.name for pair in self._pairs if pair.name not in self._again]
 
-        def money() -> Result:
-            result = self._totals(rows)
-            suspects = Suspects(rows.mismatches)
-            accounts = tuple(islice(account_mismatches(self._readers, self._pairs, ledger, suspects), LIMIT))
-            found = check_invariants(self._readers, self._pairs, ledger, LIMIT, True, suspects)
-            return replace(result, mismatches=result.mismatches + accounts, invariants=tuple(found))
+    def _decide(self, timed: Sequence[TableTotals], equal: Callable[[Sequence[str]], str]) -> None:
+        """Of which tables there is time in the freeze. `equal`: when the totals of some were known to be equal."""
+        seconds = {t.name: t.seconds for t in timed}
+        within = self._config.cutover.freeze_s * _SHARE
+        self._again = fitting(seconds, within)
 
-        return replace(cuts.at_one(money), command=command)
+        def listed(names: Sequence[str]) -> str:
+            return ", ".join(f"{name} ({seconds[name]:.1f} s)" for name in names) or "no table"
 
-    def _totals(self, rows: Result) -> Result:
-        """Counts and control totals of all tables, beside what the rows of some keys have shown."""
-        totals = control_totals(self._readers, self._measured)
+        told = f"counts and control totals of everything took {sum(seconds.values()):.1f} s"
+        if self._config.cutover.digests == "all":
+            self._told = (f"{told}; everything is verified in the freeze",)
+            return
+        if not (rest := self._rest):
+            self._told = (f"{told}: they are read once more in the freeze",)
+            return
+        self._told = (
+            f"{told}, and may take {within:.1f} s of the freeze, a third of cutover.freeze_s. In it they are read of "
+            f"{listed([n for n in seconds if n in self._again])}. Of {listed(rest)} the rows written since are "
+            f"compared, by digests of 64 bits; their totals were equal {equal(rest)}",
+            f"not seen in the freeze: a row of {', '.join(rest)} on the target that anyone wrote past sync and past "
+            "the library after that, unless it is among the rows compared. `verify rows` after the switch, or `verify "
+            "watch`, finds it",
+        )
+
+    def _money(self) -> tuple[tuple[Mismatch, ...], tuple[InvariantResult, ...] | None]:
+        """The accounts that differ, and the invariants."""
+        if self._ledger is None:
+            return (), None
+        accounts = tuple(islice(account_mismatches(self._readers, self._pairs, self._ledger, Suspects()), LIMIT))
+        return accounts, tuple(check_invariants(self._readers, self._pairs, self._ledger, LIMIT, True, Suspects()))
+
+    def _verdicts(
+        self, tables: Sequence[TableResult], totals: Sequence[ControlTotal], rows: Result
+    ) -> tuple[tuple[TableResult, ...], tuple[ControlTotal, ...] | None]:
+        """All tables with what their totals and the rows say of them, and the totals with those of both directions."""
+        every = list(totals)
         if self._ledger:
-            totals += net_totals(totals, self._ledger.role.entry)
-        wrong = {t.table for t in totals if not t.ok} | {t.target for t in rows.tables if not t.ok}
-        tables = []
-        for table in counts(self._readers, self._pairs):
+            every += net_totals(every, self._ledger.role.entry)
+        wrong = {t.table for t in every if not t.ok} | {t.target for t in rows.tables if not t.ok}
+        found = {}
+        for table in tables:
             named = [m for m in rows.mismatches if m.target == table.target]
-            verdict = counted(table, named, more=False) if named else table
-            tables.append(replace(verdict, ok=verdict.ok and table.target not in wrong))
-        return replace(rows, tables=tuple(tables), totals=tuple(totals) if self._ledger else None)
+            verdict = with_kinds(table, named, more=False) if named else table
+            found[table.target] = replace(verdict, ok=verdict.ok and table.target not in wrong)
+        return tuple(found[p.name] for p in self._pairs), tuple(every) if self._ledger else None
 
     def close(self, kill: bool = False) -> None:
         """Ends the sessions; `kill`: what they are reading, too."""

@@ -10,7 +10,7 @@ from migrate.cutover.drain import drain_reverse
 from migrate.cutover.fences import fences_of
 from migrate.cutover.journal import Direction, Run
 from migrate.cutover.machine import Machine
-from migrate.cutover.narrow import DOES, Narrowed
+from migrate.cutover.narrow import DOES, IN_FREEZE, Narrowed
 from migrate.cutover.readiness import Check, Verifier, ready_to_roll_back
 from migrate.cutover.resume import sync_goes_on_at
 from migrate.cutover.reverse import end_process, reverse_process, start_reverse
@@ -52,9 +52,8 @@ class Back(Machine):
             Step("proof", "look at every epoch row of the target", self._prove),
             Step("drain", "wait until `migrate reverse` has emptied the target's outbox",
                  self._drain, patient=True),
-            Step("verify", "verify everything, digests of 64 bits" if self._everything else
-                 "verify counts and control totals of everything, and the rows written since the step `ahead`",
-                 self._verify, patient=True),
+            Step("verify", "verify everything, digests of 64 bits" if self._everything else IN_FREEZE, self._verify,
+                 patient=True),
         ]  # fmt: skip
         if self.config.cutover.hooks.back:
             steps.append(Step("hooks", f"run the hook {self.config.cutover.hooks.back}", self._hook_back))
@@ -106,10 +105,16 @@ class Back(Machine):
         return start_reverse(self.config, self.keep)
 
     def _ahead(self) -> str:
+        said = self.verifier.prepare()
         if self._everything:
-            return self.verifier.prepare()
-        self._narrowed = Narrowed(self.config, self.verifier)
-        return self._narrowed.said
+            return said
+        clean = self.verifier.last_clean()
+        if clean is None:
+            raise NoGo("no clean `verify all` is in the evidence; set cutover.digests = 'all'")
+        self._narrowed = Narrowed(self.config, clean, self.verifier.unequal)
+        text = self.verifier.measure(f"in run {clean.run}")
+        self._narrowed.narrow()
+        return f"{said}\n{self._narrowed.said}\n{text}"
 
     # -- in it --------------------------------------------------------------------------------------------------------
 
@@ -131,7 +136,7 @@ class Back(Machine):
             text = self.proven(self.verifier.everything())
         else:
             assert self._narrowed is not None
-            keys = self._narrowed.read_to_now(self.brisk)
+            keys = self._narrowed.read_to(capture_positions(self.brisk))
             text = f"{how_many(keys):,} rows to compare\n{self.proven(self.verifier.frozen(keys))}"
         return text
 

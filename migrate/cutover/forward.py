@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from migrate.config import Config
-from migrate.cutover.changed import Changed, how_many
+from migrate.cutover.changed import Keys, how_many
 from migrate.cutover.drain import deliver, drain_binlogs
 from migrate.cutover.fences import Fence, fences_of
 from migrate.cutover.journal import Direction
 from migrate.cutover.machine import Machine
-from migrate.cutover.narrow import DOES, Narrowed
+from migrate.cutover.narrow import DOES, IN_FREEZE, Narrowed
 from migrate.cutover.proof import final_positions, nobody_wrote
 from migrate.cutover.readiness import Check, Verifier, ready_to_cut_over
 from migrate.cutover.reverse import end_process, start_reverse
@@ -21,7 +21,6 @@ from migrate.db import connect
 from migrate.doublewrite.router import Router
 from migrate.errors import NoGo
 from migrate.position import Position
-from migrate.source import capture_positions
 from migrate.state import State
 from migrate.sync.run import command
 
@@ -36,12 +35,15 @@ class Forward(Machine):
         self.kept = {"way_back": way_back and self.phase is not None, "double": self.phase is not None}
         self.way_back = way_back
         self._router: Router | None = None
-        self._changed: Changed | None = None
         self._narrowed: Narrowed | None = None
         self._final: dict[str, Position] = {}
 
     def checks(self) -> list[Check]:
         return ready_to_cut_over(self.config, self.verifier, self.phase, way_back=self.way_back)
+
+    @property
+    def _everything(self) -> bool:
+        return self.config.cutover.digests == "all"
 
     @property
     def _delivers(self) -> bool:
@@ -53,8 +55,9 @@ class Forward(Machine):
 
     def before(self) -> Sequence[Step]:
         at_a_cut = (
-            "verify, live at an exact cut: counts, control totals, accounts and invariants of everything, and the rows "
-            "written since the last clean verification"
+            "verify, live at exact cuts: the rows written since the last clean verification, accounts, invariants, "
+            "counts and control totals of everything; then the rows written meanwhile, until few are left. How long "
+            "the totals take decides of which tables the freeze reads them again"
         )
         steps = [
             Step("readiness", "check that all is ready; nothing is changed", self._ready),
@@ -68,16 +71,14 @@ class Forward(Machine):
         return steps
 
     def frozen(self) -> Sequence[Step]:
-        everything = self.config.cutover.digests == "all"
         steps = [Step(f.name, f.describe(self.config), self._putter(f)) for f in self._fences]
         steps += [
             Step("proof", "lock every shard for a moment: no transaction that began before is open; those that don't "
                  "end are ended; take the final positions", self._prove),
             Step("drain", "wait until the outboxes are empty" if self._delivers else
                  "wait until sync has applied the final positions", self._drain, patient=True),
-            Step("verify", "verify everything, digests of 64 bits" if everything else
-                 "verify counts and control totals of everything, and the rows written since the step `ahead`",
-                 self._verify, patient=True),
+            Step("verify", "verify everything, digests of 64 bits" if self._everything else IN_FREEZE, self._verify,
+                 patient=True),
             Step("sequences", "ALTER TABLE .. AUTO_INCREMENT on the target, above every number that a shard gave out",
                  self._raise_counters),
             Step("smoke", "lock, delete and insert a row of every target table, rolled back" +
@@ -131,17 +132,27 @@ class Forward(Machine):
         return text
 
     def _ahead(self) -> str:
-        if self._delivers:
-            self._narrowed = Narrowed(self.config, self.verifier)
-            return self._narrowed.said
         said = self.verifier.prepare()
         clean = self.verifier.last_clean()
         if clean is None:
             raise NoGo("the last clean verification is gone from the evidence")
-        self._changed = Changed(self.config, clean.positions)
-        keys = self._changed.read_to(capture_positions(self.config))
-        text = self.proven(self.verifier.ahead(keys))
-        return f"{said}\n{how_many(keys):,} rows were written since run {clean.run}\n{text}"
+        if self._delivers:
+            if self._everything:
+                return said
+            self._narrowed = Narrowed(self.config, clean, self.verifier.unequal)
+            text = self.verifier.measure(f"in run {clean.run}")
+        else:
+            self._narrowed = Narrowed(self.config, clean, self._equal)
+            self._narrowed.lap()
+            text = self.proven(self.verifier.ahead())
+        if not self._everything:
+            self._narrowed.narrow()
+        return f"{said}\n{self._narrowed.said}\n{text}"
+
+    def _equal(self, keys: Keys) -> Keys:
+        """NoGo if the rows of those keys aren't equal; none of them has to be compared again."""
+        self.proven(self.verifier.equal(keys))
+        return {}
 
     # -- in it --------------------------------------------------------------------------------------------------------
 
@@ -159,13 +170,10 @@ class Forward(Machine):
         return drain_binlogs(self.brisk, self._final, self.left())
 
     def _verify(self) -> str:
-        if self.config.cutover.digests == "all":
+        if self._everything:
             return self.proven(self.verifier.everything())
-        if self._narrowed is not None:
-            keys = self._narrowed.read_to_now(self.brisk)
-        else:
-            assert self._changed is not None
-            keys = self._changed.read_to(self._final)
+        assert self._narrowed is not None
+        keys = self._narrowed.read_to(self._final)
         return f"{how_many(keys):,} rows were written meanwhile\n{self.proven(self.verifier.frozen(keys))}"
 
     def _raise_counters(self) -> str:

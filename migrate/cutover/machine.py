@@ -257,10 +257,11 @@ class Machine(ABC):
         self._note.write({"run": self.run, "direction": self.direction, "kept": self.kept})
 
     def proven(self, result: Verification) -> str:
-        """What a verification says. NoGo if the two sides differ."""
+        """What a verification says, with what must be known of it. NoGo if the two sides differ."""
         if not result.ok:
             raise NoGo(f"the two sides differ:\n{result.text()}")
-        return result.text().splitlines()[-1]
+        *lines, verdict = result.text().splitlines()
+        return "\n".join([*(line for line in lines if line.startswith("note: ")), verdict])
 
     def hook(self, name: str) -> str:
         """Runs a hook of the operator's, if there is one."""

@@ -54,14 +54,23 @@ class Verifier(Protocol):
     def prepare(self) -> str:
         """Reads what the others need, so that they are quick; says what."""
 
-    def ahead(self, changed: Keys) -> Verification:
-        """Live, at an exact cut: counts, control totals, accounts and invariants of all, and the rows of those keys."""
+    def equal(self, changed: Keys) -> Verification:
+        """Live, at exact cuts: the rows of those keys. There are some."""
+
+    def ahead(self) -> Verification:
+        """Live, at exact cuts: accounts, invariants, counts and control totals of all; how long these take decides of
+        which tables `frozen` reads them again, and is told."""
+
+    def measure(self, last: str) -> str:
+        """Live, where no exact cut can be had: the same decision, and nothing proven. `last`: when counts and control
+        totals were known to be equal. In words."""
 
     def unequal(self, changed: Keys) -> Keys:
         """Live, where no exact cut can be had: those of the keys whose rows weren't found equal, and some others."""
 
     def frozen(self, changed: Keys) -> Verification:
-        """While nothing is written: counts and control totals of all, and the rows of those keys."""
+        """While nothing is written: the rows of those keys, counts and control totals of all that there is time for, as
+        `ahead` or `measure` has found; without them, of all."""
 
     def everything(self) -> Verification:
         """While nothing is written: all that `verify all --strong` does."""

@@ -42,8 +42,15 @@ class EdgeVerifier:
         self._freeze = self._freeze or Freeze(self._config, self._workers)
         return self._freeze.text()
 
-    def ahead(self, changed: Keys) -> Verification:
-        return self._kept(self._ready().ahead(changed))
+    def equal(self, changed: Keys) -> Verification:
+        result = self._ready().equal(changed)
+        return result if result.ok else self._kept(result)  # one that is says no more than the numbers of `ahead`
+
+    def ahead(self) -> Verification:
+        return self._kept(self._ready().ahead())
+
+    def measure(self, last: str) -> str:
+        return self._ready().measure(last)
 
     def unequal(self, changed: Keys) -> Keys:
         return self._ready().unequal(changed)

@@ -99,15 +99,22 @@ def _target_killed(stage: Stage) -> None:
 
 
 def _planted_mismatch(stage: Stage) -> None:
-    """A cent more in one row of the target: found in the freeze, a no-go; named, repaired and verified afterwards."""
+    """A cent more in one row of the target, just written: found in the freeze, a no-go; named, repaired and verified
+    afterwards."""
     assert stage.config.pack is not None
     entry = load_ledger(stage.config.pack).role.entry
     table = ".".join(map(quote, entry.table.split(".")))
     planted: list[str] = []
 
     def plant() -> None:
+        # in a row that was written since: of others the freeze sees only what there is time for
+        newest, end = f"SELECT MAX({quote(entry.id)}) FROM {table}", time.monotonic() + _WITHIN_S
         with connect(stage.config.target) as session:
-            row = session.value(f"SELECT MIN({quote(entry.id)}) FROM {table}")
+            before = session.value(newest)
+            while (row := session.value(newest)) == before:
+                if time.monotonic() > end:
+                    raise MigrateError(f"no new row came to {entry.table} within {_WITHIN_S} s")
+                wait(0.02)
             session.execute(
                 f"UPDATE {table} SET {quote(entry.amount)} = {quote(entry.amount)} + 0.01 WHERE {quote(entry.id)} = %s",
                 [row],

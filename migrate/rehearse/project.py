@@ -9,14 +9,22 @@ from typing import Any
 from migrate.rehearse.steps import Stopwatch
 
 _GROWS = ("drain", "verify")  # the steps of a freeze that take longer where there is more; all others are the rest
-FORMULA = "freeze = fixed + drain x W/W0 + verify x S/S0 + (R - R0) / rate"
+_TOTALS, _ROWS = 1 / 3, 1 / 4  # of cutover.freeze_s, that a cutover lets counts and totals, and written rows, take
+FORMULA = (
+    "freeze = fixed + drain x W/W0 + min(all, F/3 + min(verify x W/W0, F/4)), all = verify x S/S0 + (R - R0) / rate"
+)
 ASSUMPTIONS = (
     "R, S and W are rows in all, shard tables and postings a second; R0, S0 and W0 those of this rehearsal.",
     "fixed: fence, proof, sequences, smoke test, hooks and switch, as measured here: they don't grow with the volume.",
     "drain: what is still under way when the fence goes up; it grows with the writes, as long as sync keeps up with "
     "them (its lag says so).",
-    "verify: counts, control totals and invariants of everything, and the rows written since the last clean "
-    "verification; a query per shard, then as many rows a second as the last full verification read here.",
+    "F: cutover.freeze_s.",
+    "verify: the rows written since the step `ahead`, counts and control totals of everything; a query per shard, then "
+    "as many rows a second as the last full verification read here.",
+    "F/3: where counts and control totals of everything take longer, as the cutover measures before it, they are read "
+    "in the freeze of those tables only of which that fits, and what is left grows with the writes, not with the rows.",
+    "F/4: a cutover in which comparing the written rows would take longer ends as a no-go before its freeze: rows must "
+    "be compared faster than they are written.",
     "rate was measured on this machine, which both sides share; a TiDB of several nodes and instances of their own "
     "scan faster: measure there, with `migrate -c FILE rehearse`.",
 )
@@ -43,6 +51,7 @@ class Measured:
     verified_rows_s: float | None
     copied_rows_s: float | None
     what: str = "postings"  # that `writes` counts
+    limit_s: float | None = None  # cutover.freeze_s, with which the verification in the freeze is bounded
 
     def freeze_s(self, size: Size) -> float | None:
         """The freeze for a ledger of that size; None if something that it needs wasn't measured."""
@@ -68,7 +77,11 @@ class Measured:
         if self.verify_s is None or not self.verified_rows_s:
             return None
         more = max(0, size.rows - self.size.rows) / self.verified_rows_s
-        return self.verify_s * size.shards / max(self.size.shards, 1) + more
+        everything = self.verify_s * size.shards / max(self.size.shards, 1) + more
+        if self.limit_s is None:
+            return everything
+        written = self.verify_s * size.writes / max(self.size.writes, 1)
+        return min(everything, self.limit_s * _TOTALS + min(written, self.limit_s * _ROWS))
 
     def document(self, sizes: tuple[Size, ...]) -> dict[str, Any]:
         return {
@@ -93,8 +106,8 @@ def sizes_for(size: Size, wanted: tuple[Size, ...]) -> tuple[Size, ...]:
                                Size(size.rows * 100, size.shards * 10, size.writes * 10))))  # fmt: skip
 
 
-def measured(watch: Stopwatch, writes: float) -> Measured:
-    """What the documents of the steps say."""
+def measured(watch: Stopwatch, writes: float, limit_s: float) -> Measured:
+    """What the documents of the steps say; `limit_s` is cutover.freeze_s."""
     documents = watch.documents
     verified = documents.get("last verification") or documents.get("verify") or {}
     rows = sum(t["source_rows"] for t in verified.get("tables", ()))
@@ -111,4 +124,5 @@ def measured(watch: Stopwatch, writes: float) -> Measured:
         back_s=documents.get("rollback", {}).get("freeze_s"),
         verified_rows_s=rows / verified["seconds"] if verified.get("seconds") else None,
         copied_rows_s=copied["rows"] / copied["seconds"] if copied.get("seconds") else None,
+        limit_s=limit_s,
     )

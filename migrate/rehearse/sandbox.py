@@ -57,7 +57,7 @@ def rehearse_on_sandbox(
     samples = stage.sampler.samples
     rules = sandbox_rules(watch, view, stage.journal, samples, freezes, config)
     return Rehearsal(
-        watch, tuple(rules), tuple(samples), measured(watch, tps), config, wanted,
+        watch, tuple(rules), tuple(samples), measured(watch, tps, config.cutover.freeze_s), config, wanted,
         client=view, freezes=freezes, seconds=tuple(stage.journal.seconds()), root=root,
     )  # fmt: skip
 

@@ -80,7 +80,7 @@ def rehearse_on_source(
             take("verify in the freeze", lambda: command("verify", "counts", *hard, said=verified))
         take("drain", drained)
     samples = tuple(sampler.samples)
-    measured = _measured(watch)
+    measured = _measured(watch, config.cutover.freeze_s)
     rules = source_rules(watch, measured, samples, config)
     return Rehearsal(watch, tuple(rules), samples, measured, config, wanted)
 
@@ -102,7 +102,7 @@ def _rate(samples: list[Sample]) -> float:
     return round(sum(recent) / len(recent), 1) if recent else 0.0
 
 
-def _measured(watch: Stopwatch) -> Measured:
+def _measured(watch: Stopwatch, limit_s: float) -> Measured:
     documents = watch.documents
     whole, part = documents.get("verify", {}), documents.get("verify in the freeze", {})
     rows = sum(t["source_rows"] for t in whole.get("tables", ()))
@@ -120,4 +120,5 @@ def _measured(watch: Stopwatch) -> Measured:
         verified_rows_s=rows / whole["seconds"] if whole.get("seconds") else None,
         copied_rows_s=copied_["rows"] / copied_["seconds"] if copied_.get("seconds") else None,
         what="row changes",
+        limit_s=limit_s,
     )

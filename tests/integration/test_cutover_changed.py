@@ -4,13 +4,18 @@ interleaved ones, rows that have moved."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 
+import migrate.cutover.changed
+import migrate.cutover.narrow
 from migrate.config import Config, Route
-from migrate.cutover.changed import Changed, how_many
+from migrate.cutover.changed import Changed, Keys, how_many, merged
+from migrate.cutover.narrow import Narrowed
 from migrate.cutover.proof import nobody_wrote
+from migrate.cutover.readiness import Clean
 from migrate.errors import NoGo
 from migrate.sandbox import Sandbox
 from migrate.source import capture_positions
@@ -117,3 +122,83 @@ def test_interleaved_keys(servers: Sandbox) -> None:
         changed = Changed(made.config, _begun(made))
         made.at_target("UPDATE t SET v = 0 WHERE id = 1 * 4 + 2")
         assert judge(made, changed) == (4, False, {("different", "t")})
+
+
+def test_any_number_of_rows_is_read_in_portions(made: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By whole transactions, of both instances; together they are what is read at once."""
+    begin = capture_positions(made.config)
+    for n in range(100, 110):
+        made.on("plain_0", f"INSERT INTO {{t}} VALUES ({n}, 'x')")
+        made.on("plain_1", f"INSERT INTO {{t}} VALUES ({n + 100}, 'x')", f"DELETE FROM {{t}} WHERE id = {n + 100}")
+    before_the_last = capture_positions(made.config)
+    made.on("plain_0", "UPDATE {t} SET v = 'y'")
+    now = capture_positions(made.config)
+    every = Changed(made.config, begin).read_to(now)
+    monkeypatch.setattr(migrate.cutover.changed, "_PORTION", 6)
+    changed, portions = Changed(made.config, begin), []
+    while not portions or not portions[-1][1]:
+        portions.append(changed.portion(now))
+    assert merged(keys for keys, _ in portions) == every
+    sizes = [how_many(keys) for keys, _ in portions]
+    assert sizes == [6, 6, 6, 13]  # the last: a row of each instance, then one transaction of twelve
+    assert changed.portion(now) == ({}, True)
+    monkeypatch.setattr(migrate.cutover.changed, "_MOST", 15)
+    with pytest.raises(NoGo, match="more than 15 rows were written since the last look"):
+        Changed(made.config, begin).read_to(now)
+    monkeypatch.setattr(migrate.cutover.changed, "_MOST", 11)
+    with pytest.raises(NoGo, match="one transaction on m1 wrote more than 11 rows: run `verify all` again"):
+        Changed(made.config, before_the_last).portion(now)
+
+
+def test_rows_that_vanish_without_a_word_are_a_no_go(made: Lab) -> None:
+    changed = Changed(made.config, capture_positions(made.config))
+    made.on("raw_0", "TRUNCATE TABLE {t}")
+    with pytest.raises(NoGo, match=r"which rows of m1\..*raw_0 were changed by 'TRUNCATE"):
+        changed.read_to(capture_positions(made.config))
+
+
+def test_of_many_rows_the_one_that_differs_is_left(made: Lab) -> None:
+    changed = Changed(made.config, capture_positions(made.config))
+    made.on("plain_0", "INSERT INTO {t} VALUES " + ", ".join(f"({n}, 'x')" for n in range(1000, 3000)))
+    made.settle()
+    made.at_target("UPDATE plain SET v = 'y' WHERE id = 1500")
+    with closing(Freeze(replace(made.config, pack=None))) as freeze:
+        left = freeze.unequal(changed.read_to(capture_positions(made.config)))
+    [keys] = left[f"{made.schema}.plain"].values()
+    assert ("1500",) in keys
+    assert len(keys) <= 30
+
+
+@pytest.mark.parametrize("slower", [False, True])
+def test_laps_get_shorter_or_it_is_a_no_go(made: Lab, monkeypatch: pytest.MonkeyPatch, slower: bool) -> None:
+    """Rows are written while rows are compared: half as many, or as many."""
+    monkeypatch.setattr(migrate.cutover.narrow, "_FEW", 3)
+    monkeypatch.setattr(migrate.cutover.narrow, "_SHARE", 0)
+    monkeypatch.setattr(migrate.cutover.changed, "_PORTION", 4)
+    compared: list[Keys] = []
+    number = 10_000
+
+    def write(count: int) -> None:
+        nonlocal number
+        for _ in range(count):
+            made.on("plain_0", f"INSERT INTO {{t}} VALUES ({number}, 'x')")
+            number += 1
+
+    def compare(keys: Keys) -> Keys:
+        compared.append(keys)
+        count = how_many(keys)
+        write(count if slower else count // 2)
+        return {}
+
+    narrowed = Narrowed(made.config, Clean(7, 1.0, capture_positions(made.config)), compare)
+    write(16)
+    if slower:
+        with pytest.raises(NoGo, match="16 rows were written while as many were compared"):
+            narrowed.narrow()
+        return
+    narrowed.narrow()
+    assert how_many(narrowed.left) == 2
+    assert "28 rows that were written since run 7 were compared in 3 laps; 2 are" in narrowed.said
+    write(1)
+    keys = narrowed.read_to(capture_positions(made.config))
+    assert how_many(merged([*compared, keys])) == number - 10_000, "a row was never compared"

@@ -11,6 +11,7 @@ from migrate.config import Config, Cutover, Run, parse_url
 from migrate.cutover.brisk import brisk
 from migrate.model import Interleave, Shard
 from verify.ranges import Keys
+from verify.totals import fitting
 
 ONE, TWO = Shard("m1", "s", "t_0"), Shard("m2", "s", "t_1")
 
@@ -43,3 +44,13 @@ def test_in_a_freeze_no_server_is_waited_for_longer_than_it_lasts() -> None:
     assert found.run.patience_s == 2
     assert [e.answer_s for e in (*found.sources, found.target)] == [8, 8]
     assert config.run.patience_s == 300
+
+
+@given(st.dictionaries(st.text(max_size=3), st.floats(0, 100), max_size=8), st.floats(0, 300))
+def test_as_many_tables_as_fit_are_read_again(seconds: dict[str, float], within_s: float) -> None:
+    found = fitting(seconds, within_s)
+    assert sum(sorted(seconds[n] for n in found)) <= within_s * (1 + 1e-9) + 1e-9
+    rest = [s for n, s in seconds.items() if n not in found]
+    assert all(seconds[n] <= s for n in found for s in rest), "a slower one was taken"
+    if rest:
+        assert sum(seconds[n] for n in found) + min(rest) >= within_s * (1 - 1e-9) - 1e-9, "one more would have fitted"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,16 @@ def test_each_part_grows_with_what_it_depends_on() -> None:
     assert MEASURED.freeze_s(Size(1_000_000, 80, 100.0)) == pytest.approx(0.5 + 0.25 + 2.0)
     assert MEASURED.freeze_s(Size(2_000_000, 40, 100.0)) == pytest.approx(0.5 + 0.25 + 1.0 + 10.0)
     assert MEASURED.copy_s(Size(2_000_000, 40, 100.0)) == pytest.approx(40)
+
+
+def test_the_freeze_grows_with_rows_and_shards_only_as_far_as_a_cutover_lets_it() -> None:
+    limited = replace(MEASURED, limit_s=24.0)
+    assert limited.freeze_s(limited.size) == MEASURED.freeze_s(MEASURED.size)
+    assert limited.freeze_s(Size(1_500_000, 40, 100.0)) == pytest.approx(0.5 + 0.25 + 1.0 + 5.0)
+    huge = Size(300_000_000_000, 4_000, 100.0)
+    assert limited.freeze_s(huge) == pytest.approx(0.5 + 0.25 + 8.0 + 1.0)
+    assert limited.rollback_s(huge) == pytest.approx(1.0 + 8.0 + 1.0)
+    assert limited.freeze_s(replace(huge, writes=10_000.0)) == pytest.approx(0.5 + 25.0 + 8.0 + 6.0)
 
 
 def test_what_was_not_measured_is_not_projected() -> None:

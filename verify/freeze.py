@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from types import TracebackType
@@ -24,7 +24,7 @@ from verify.result import Result
 from verify.run import LIMIT, everything
 from verify.suspects import Suspects
 from verify.tables import load
-from verify.totals import TableTotals, fitting, read_totals, time_totals
+from verify.totals import fitting, read_totals, time_totals, time_within
 
 _SHARE = 1 / 3  # of a freeze, that reading counts and control totals once more may take
 
@@ -39,7 +39,7 @@ class Freeze:
     """
 
     def __init__(self, config: Config, workers: int | None = None):
-        self._config = config
+        self._config, self._workers = config, workers
         self._readers = Readers(config, workers)
         try:
             self._pairs = load(self._readers)
@@ -50,6 +50,7 @@ class Freeze:
             raise
         self._again = frozenset(pair.name for pair in self._pairs)
         self._told: tuple[str, ...] = ()
+        self._compared = 0
 
     def text(self) -> str:
         """What was prepared, in words."""
@@ -58,6 +59,7 @@ class Freeze:
 
     def equal(self, changed: Changed) -> Result:
         """Before the freeze, while both sides are written, at exact cuts: the rows of those keys."""
+        self._compared += _keys(changed)
         return self._at(
             still=False,
             work=lambda cuts: replace(verify_keys(cuts, self._pairs, changed, LIMIT), command="ahead"),
@@ -79,20 +81,21 @@ class Freeze:
             accounts, invariants = cuts.at_one(self._money)
             cuts.renew()
             timed = time_totals(cuts, self._pairs, self._measured)
-            oldest = {t.name: t.cut for t in timed}
-            self._decide(timed, lambda rest: min(f"at {oldest[n].taken_at}, TSO {oldest[n].tso}" for n in rest))
+            self._decide(
+                {t.name: t.seconds for t in timed}, {t.name: f"at {t.cut.taken_at}, TSO {t.cut.tso}" for t in timed}
+            )
             counted, totals = [t.counted for t in timed], [c for t in timed for c in t.totals]
             tables, every = self._verdicts(counted, totals, Result("ahead", ()))
-            return Result("ahead", tables, accounts, every, invariants, notes=self._told)
+            notes = (f"{self._compared:,} rows that were written since the last clean verification are equal, too",)
+            return Result("ahead", tables, accounts, every, invariants, notes=notes + self._told)
 
         return self._at(still=False, work=work)
 
     def measure(self, last: str) -> str:
-        """The same without a common cut: only how long counts and control totals take. `last` says when they were
-        known to be equal. What the freeze reads again, in words."""
-        with Cuts(self._readers, self._pairs, still=True) as cuts:
-            self._decide(time_totals(cuts, self._pairs, self._measured), lambda rest: last)
-            cuts.renew()
+        """The same without a common cut: only how long counts and control totals take, as far as the freeze has time
+        for them. `last` says when they were known to be equal. What the freeze reads, in words."""
+        seconds = time_within(self._config, self._workers, self._pairs, self._measured, self._within_s)
+        self._decide(seconds, {pair.name: last for pair in self._pairs})
         return "\n".join(self._told)
 
     def frozen(self, changed: Changed) -> Result:
@@ -105,9 +108,9 @@ class Freeze:
             by_name = {t.target: t for t in rows.tables}
             tables += [by_name.get(n, TableResult(n, 0, 0, True)) for n in self._rest]
             verdicts, every = self._verdicts(tables, totals, rows)
-            notes = self._told
+            notes = (f"{_keys(changed):,} rows that were written were compared, by digests of 64 bits", *self._told)
             if self._rest:
-                notes = (*notes, f"of {', '.join(self._rest)} the rows that were written are counted here, no others")
+                notes += (f"of {', '.join(self._rest)} the rows that were written are counted here, no others",)
             return replace(rows, command="frozen", tables=verdicts, totals=every, notes=rows.notes + notes)
 
         return self._at(still=True, work=work)
@@ -137,26 +140,31 @@ class Freeze:
         """The tables of which counts and control totals aren't read in the freeze."""
         return [pair.name for pair in self._pairs if pair.name not in self._again]
 
-    def _decide(self, timed: Sequence[TableTotals], equal: Callable[[Sequence[str]], str]) -> None:
-        """Of which tables there is time in the freeze. `equal`: when the totals of some were known to be equal."""
-        seconds = {t.name: t.seconds for t in timed}
-        within = self._config.cutover.freeze_s * _SHARE
-        self._again = fitting(seconds, within)
+    @property
+    def _within_s(self) -> float:
+        """What reading counts and control totals may take of the freeze."""
+        return self._config.cutover.freeze_s * _SHARE
 
-        def listed(names: Sequence[str]) -> str:
-            return ", ".join(f"{name} ({seconds[name]:.1f} s)" for name in names) or "no table"
-
-        told = f"counts and control totals of everything took {sum(seconds.values()):.1f} s"
+    def _decide(self, seconds: Mapping[str, float], equal: Mapping[str, str]) -> None:
+        """Of which tables they are read in it. `seconds` that each takes, as far as it was read to its end; `equal`:
+        when each table's were known to be."""
+        self._again = fitting(seconds, self._within_s)
+        longer = "" if len(seconds) == len(self._pairs) else "longer than "
+        took = f"counts and control totals of everything take {longer}{sum(seconds.values()):.1f} s"
         if self._config.cutover.digests == "all":
-            self._told = (f"{told}; everything is verified in the freeze",)
+            self._told = (f"{took}; everything is verified in the freeze",)
             return
         if not (rest := self._rest):
-            self._told = (f"{told}: they are read once more in the freeze",)
+            self._told = (f"{took}: they are read in the freeze",)
             return
+
+        def listed(names: Iterable[str]) -> str:
+            return ", ".join(f"{n} ({seconds[n]:.1f} s)" if n in seconds else n for n in names) or "no table"
+
         self._told = (
-            f"{told}, and may take {within:.1f} s of the freeze, a third of cutover.freeze_s. In it they are read of "
-            f"{listed([n for n in seconds if n in self._again])}. Of {listed(rest)} the rows written since are "
-            f"compared, by digests of 64 bits; their totals were equal {equal(rest)}",
+            f"{took}, and may take {self._within_s:.1f} s of the freeze, a third of cutover.freeze_s. In it they are "
+            f"read of {listed(n for n in seconds if n in self._again)}. Of {listed(rest)} the rows written since are "
+            f"compared, by digests of 64 bits; their totals were equal {min(equal[n] for n in rest)}",
             f"not seen in the freeze: a row of {', '.join(rest)} on the target that anyone wrote past sync and past "
             "the library after that, unless it is among the rows compared. `verify rows` after the switch, or `verify "
             "watch`, finds it",
@@ -195,3 +203,7 @@ class Freeze:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close(kill=kind is not None)
+
+
+def _keys(changed: Changed) -> int:
+    return sum(len(keys) for shards in changed.values() for keys in shards.values())

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from functools import partial
 
+from migrate.config import Config
+from migrate.errors import MigrateError
 from verify.controls import ControlTotal, Measure, control_totals
 from verify.counts import counts
 from verify.cut import CutRecord
@@ -48,8 +52,41 @@ def time_totals(cuts: Cuts, pairs: Sequence[Pair], measured: Sequence[Measure]) 
         (counted,), totals = read_totals(cuts.readers, [pair], measured)
         return TableTotals(counted, tuple(totals), record, time.monotonic() - began)
 
-    by_size = sorted(pairs, key=lambda pair: sum(table.rows for table in pair.merged.shards))
-    return [cuts.at_one(partial(one, pair)) for pair in by_size]
+    return [cuts.at_one(partial(one, pair)) for pair in _by_size(pairs)]
+
+
+def time_within(
+    config: Config, workers: int | None, pairs: Sequence[Pair], measured: Sequence[Measure], within_s: float
+) -> dict[str, float]:
+    """The seconds that reading takes, by table, of those that are read within so many seconds, the smallest first; the
+    statements that run then are ended."""
+    seconds: dict[str, float] = {}
+    readers, over = Readers(config, workers), threading.Event()
+
+    def end() -> None:
+        over.set()
+        readers.__exit__(TimeoutError)
+
+    timer = threading.Timer(within_s, end)
+    timer.start()
+    try:
+        for pair in _by_size(pairs):
+            began = time.monotonic()
+            read_totals(readers, [pair], measured)
+            seconds[pair.name] = time.monotonic() - began
+    except (MigrateError, CancelledError, RuntimeError):  # the last: nothing is begun any more
+        if not over.is_set():
+            raise
+    finally:
+        timer.cancel()
+        timer.join()
+        if not over.is_set():
+            readers.__exit__(None)
+    return seconds
+
+
+def _by_size(pairs: Sequence[Pair]) -> list[Pair]:
+    return sorted(pairs, key=lambda pair: sum(table.rows for table in pair.merged.shards))
 
 
 def fitting(seconds: Mapping[str, float], within_s: float) -> frozenset[str]:

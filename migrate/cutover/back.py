@@ -10,7 +10,7 @@ from migrate.cutover.drain import drain_reverse
 from migrate.cutover.fences import fences_of
 from migrate.cutover.journal import Direction, Run
 from migrate.cutover.machine import Machine
-from migrate.cutover.narrow import DOES, IN_FREEZE, Narrowed
+from migrate.cutover.narrow import CATALOGUES, DOES, IN_FREEZE, Narrowed
 from migrate.cutover.readiness import Check, Verifier, ready_to_roll_back
 from migrate.cutover.resume import sync_goes_on_at
 from migrate.cutover.reverse import end_process, reverse_process, start_reverse
@@ -42,7 +42,7 @@ class Back(Machine):
         return [
             Step("readiness", "check that all is ready; nothing is changed", self._ready),
             Step("reverse", "start `migrate reverse` if it doesn't run", self._reverse_runs),
-            Step("ahead", "read both sides' catalogues" if self._everything else DOES, self._ahead),
+            Step("ahead", CATALOGUES if self._everything else DOES, self._ahead),
         ]
 
     def frozen(self) -> Sequence[Step]:

@@ -10,7 +10,7 @@ from migrate.cutover.drain import deliver, drain_binlogs
 from migrate.cutover.fences import Fence, fences_of
 from migrate.cutover.journal import Direction
 from migrate.cutover.machine import Machine
-from migrate.cutover.narrow import DOES, IN_FREEZE, Narrowed
+from migrate.cutover.narrow import CATALOGUES, DOES, IN_FREEZE, Narrowed
 from migrate.cutover.proof import final_positions, nobody_wrote
 from migrate.cutover.readiness import Check, Verifier, ready_to_cut_over
 from migrate.cutover.reverse import end_process, start_reverse
@@ -61,7 +61,7 @@ class Forward(Machine):
         )
         steps = [
             Step("readiness", "check that all is ready; nothing is changed", self._ready),
-            Step("ahead", DOES if self._delivers else at_a_cut, self._ahead),
+            Step("ahead", at_a_cut if not self._delivers else CATALOGUES if self._everything else DOES, self._ahead),
         ]
         if self.kept["way_back"]:
             steps.append(

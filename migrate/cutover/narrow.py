@@ -25,6 +25,7 @@ DOES = (
     "compare the rows written since the last clean verification, live, until only those that are being written may "
     "differ; see how long counts and control totals take, which decides of which tables the freeze reads them"
 )
+CATALOGUES = "read both sides' catalogues"
 IN_FREEZE = (
     "compare the rows written since the step `ahead`, and counts and control totals of the tables of which, by that "
     "step, reading them takes a third of cutover.freeze_s at most"

@@ -149,8 +149,9 @@ class Freeze:
         """Of which tables they are read in it. `seconds` that each takes, as far as it was read to its end; `equal`:
         when each table's were known to be."""
         self._again = fitting(seconds, self._within_s)
-        longer = "" if len(seconds) == len(self._pairs) else "longer than "
-        took = f"counts and control totals of everything take {longer}{sum(seconds.values()):.1f} s"
+        whole = len(seconds) == len(self._pairs)
+        time_s = f"{sum(seconds.values()):.1f} s" if whole else f"longer than {self._within_s:.1f} s"
+        took = f"counts and control totals of everything take {time_s}"
         if self._config.cutover.digests == "all":
             self._told = (f"{took}; everything is verified in the freeze",)
             return

@@ -73,6 +73,8 @@ def time_within(
         for pair in _by_size(pairs):
             began = time.monotonic()
             read_totals(readers, [pair], measured)
+            if over.is_set():
+                break
             seconds[pair.name] = time.monotonic() - began
     except (MigrateError, CancelledError, RuntimeError):  # the last: nothing is begun any more
         if not over.is_set():

@@ -20,8 +20,14 @@ from migrate.errors import NoGo
 from migrate.sandbox import Sandbox
 from migrate.source import capture_positions
 from migrate.state import State
+from tests.integration.doublewrite_scene import until
+from tests.integration.shards import run
 from tests.integration.syncing import Lab, Table, lab
+from verify.controls import Measure, pair_of
 from verify.freeze import Freeze
+from verify.readers import Readers
+from verify.tables import load
+from verify.totals import time_within
 
 TABLES = {
     "plain": Table("id BIGINT NOT NULL PRIMARY KEY, v VARCHAR(20)", (0, 1),
@@ -167,6 +173,20 @@ def test_of_many_rows_the_one_that_differs_is_left(made: Lab) -> None:
     [keys] = left[f"{made.schema}.plain"].values()
     assert ("1500",) in keys
     assert len(keys) <= 30
+
+
+def test_reading_that_a_freeze_has_no_time_for_is_broken_off(made: Lab) -> None:
+    config = replace(made.config, pack=None)
+    with Readers(config) as readers:
+        pairs = load(readers)
+    endless = Measure(pair_of(pairs, f"{made.schema}.plain"), (), (("endless", "SLEEP(1000)"),))
+    assert endless.pair.name not in time_within(config, None, pairs, [endless], 3.0)
+    running = (
+        "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE '%SUM(SLEEP(%' AND ID <> CONNECTION_ID()"
+    )
+    until(lambda: not any(run(s, running)[0][0] for s in (*made.sources, made.target)), "the statements are ended")
+    every = time_within(config, None, pairs, [], 600.0)
+    assert set(every) == {pair.name for pair in pairs}
 
 
 @pytest.mark.parametrize("slower", [False, True])

@@ -167,8 +167,8 @@ class Freeze:
             f"read of {listed(n for n in seconds if n in self._again)}. Of {listed(rest)} the rows written since are "
             f"compared, by digests of 64 bits; their totals were equal {min(equal[n] for n in rest)}",
             f"not seen in the freeze: a row of {', '.join(rest)} on the target that anyone wrote past sync and past "
-            "the library after that, unless it is among the rows compared. `verify rows` after the switch, or `verify "
-            "watch`, finds it",
+            "the library after that, unless it is among the rows compared in it. `verify rows` after the switch, or "
+            "`verify watch`, finds it",
         )
 
     def _money(self) -> tuple[tuple[Mismatch, ...], tuple[InvariantResult, ...] | None]:

@@ -211,21 +211,3 @@ def made_of(table: ShardTable) -> dict[str, list[Column]]:
     for columns in found.values():
         columns.sort(key=lambda c: c.origin.part if isinstance(c.origin, Split) else 0)
     return found
-
-
-def irreversible(table: ShardTable) -> list[str]:
-    """Why rows of the target can't be written back to that shard, a sentence for each column; none if they can."""
-    carried = made_of(table)
-    found = []
-    for column in table.physical.stored_columns:
-        if column.name not in carried:
-            if not column.nullable and column.default is None and not column.auto_increment:
-                found.append(f"column {column.name} isn't carried, is NOT NULL and has no default")
-            continue
-        for made in carried[column.name]:
-            if isinstance(made.origin, Coded):
-                news = [new for _, new in made.origin.codes]
-                twice = sorted({new for new in news if news.count(new) > 1})
-                if twice:
-                    found.append(f"column {column.name}: {', '.join(twice)} stands for several codes")
-    return found

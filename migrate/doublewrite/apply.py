@@ -40,6 +40,7 @@ class _Step:
     before: Image | None
     after: Image | None
     changes: list[Change]
+    renewed: bool = False  # deleted and inserted again
 
 
 class Applier:
@@ -139,6 +140,8 @@ class Applier:
                 steps.remove(step)
             elif columns := written.images.unlike(now, step.before):
                 wrong |= dict.fromkeys(step.changes, _reason(now, step.before, columns))
+            elif not step.renewed:
+                step.after = written.images.keeping(now, step.after)
         if wrong:
             raise Conflict(wrong)
         gone = [s.key for s in steps if s.before is not None]
@@ -162,7 +165,10 @@ class Applier:
     def _steps(self, changes: Iterable[Change]) -> list[_Step]:
         steps: dict[tuple[str, tuple[str, ...]], _Step] = {}
         for change in changes:
-            written, before, after = self.translated(change)
+            try:
+                written, before, after = self.translated(change)
+            except Refused as error:
+                raise Conflict({change: str(error)}) from None
             image = before or after
             assert image is not None
             key = written.images.key_of(image)
@@ -172,6 +178,7 @@ class Applier:
             elif columns := written.images.unlike(step.after, before):
                 raise Conflict({change: f"it doesn't follow the change before it: {', '.join(columns)}"})
             else:
+                step.renewed |= step.after is None
                 step.after = after
                 step.changes.append(change)
         return list(steps.values())

@@ -14,6 +14,7 @@ from migrate.config import Config, Endpoint
 from migrate.db import Session, connect, wait
 from migrate.doublewrite import phase as phases
 from migrate.doublewrite.apply import Applier
+from migrate.doublewrite.errors import Refused
 from migrate.doublewrite.outbox import SCHEMA
 from migrate.doublewrite.phase import Phase, side_servers
 from migrate.doublewrite.router import Image, Router
@@ -41,6 +42,7 @@ class Finding:
     money: Decimal
     currency: str | None
     reason: str = ""
+    stuck: bool = False  # the secondary can't have the primary's row, for that reason
 
     def document(self) -> dict[str, Any]:
         return {
@@ -215,12 +217,21 @@ class Sides:
         turn = self.router.forward if self.forward else self.router.back
         return turn(self.shards[shard], image)
 
+    def merged(self, shard: str, image: Image | None) -> Image | None:
+        """A row of the secondary as the target has it; None if it can't have it."""
+        if image is None or self.forward:
+            return image
+        try:
+            return self.router.forward(self.shards[shard], image)
+        except Refused:
+            return None
+
     def key(self, target: str, shard: str, key: RowKey) -> RowKey:
         """The key on the secondary of a row with that key on the primary."""
         written = self.table(self.primary(shard), target, shard)
         remapped = self.router.tables[target].remap(self.shards[shard])
         values = dict(zip(written.images.key_names, key, strict=True))
-        row = {**dict.fromkeys(remapped), **values}
+        row = {**dict.fromkeys(remapped), **values}  # a mapped row may lack columns
         turned = self.translate(shard, row) or {}
         return tuple(str(turned[n]) for n in written.images.key_names)
 
@@ -277,11 +288,18 @@ def _differences(sides: Sides, target: str, shard: str, keys: Sequence[RowKey]) 
     written = sides.table(secondary, target, shard)
     pending = _pending(sides, primary, target, shard)
     for key, other in there.items():
-        want, have = sides.translate(shard, wanted.get(key)), found.get(other)
+        have = found.get(other)
+        try:
+            want = sides.translate(shard, wanted.get(key))
+        except Refused as error:
+            money, currency = written.at_stake(sides.merged(shard, have), None)
+            yield Finding("different", target, shard, key, ("the whole row",), None, have, money, currency, str(error),
+                          stuck=True)  # fmt: skip
+            continue
         columns = written.images.unlike(want, have)
         if not columns:
             continue
-        money, currency = written.at_stake(have, want)
+        money, currency = written.at_stake(sides.merged(shard, have), sides.merged(shard, want))
         kind: Kind = "missing" if have is None else "extra" if want is None else "different"
         reason = ""
         if key in pending:

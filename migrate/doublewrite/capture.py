@@ -82,9 +82,11 @@ class Capture:
         self, written: Written, key: RowKey, before: Image | None, after: Image | None, txn: str, no: int, epoch: int
     ) -> Change:  # fmt: skip
         router = self._server.router
+        merged = before, after
         if written.shard is not None:
             shard = written.shard
-            places = [router.locate(written.target, router.forward(shard, i)) for i in (before, after) if i is not None]
+            merged = before and router.forward(shard, before), after and router.forward(shard, after)
+            places = [router.locate(written.target, image) for image in merged if image is not None]
             if any(place != shard for place in places):
                 raise Refused(
                     f"{written.sql} {key}: its sharding key belongs to {places}: it can't move between shards"
@@ -98,7 +100,7 @@ class Capture:
             for image in (before, after):
                 if image is not None:
                     router.back(shard, image)
-        money, currency = written.at_stake(before, after)
+        money, currency = written.at_stake(*merged)
         return Change(
             self._server.name, 0, written.target, str(shard), key, row_hash(written.target, key), before, after, txn,
             no, f"{txn}-{no}", epoch, money, currency,

@@ -35,9 +35,7 @@ def install(config: Config, execute: bool, as_json: bool) -> None:
     Example: migrate -c migration.toml double-write install --execute
     """
     from migrate.doublewrite.phases import install_everywhere
-    from migrate.doublewrite.router import refuse_mapped
 
-    refuse_mapped(config)
     servers = [str(e) for e in (*config.sources, config.target)]
     if execute:
         install_everywhere(config)

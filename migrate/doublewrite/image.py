@@ -22,9 +22,11 @@ _KEYS = (INTEGERS | TEXTS | BINARIES | {"decimal", "date", "datetime", "time", "
 class Images:
     """Reads and writes rows of one table shape."""
 
-    def __init__(self, name: str, definition: TableDef):
-        """Refused, naming the table, if its rows can't be told apart exactly."""
+    def __init__(self, name: str, definition: TableDef, kept: frozenset[str] = frozenset()):
+        """`kept`: columns that the other side doesn't have. Refused, naming the table, if its rows can't be told apart
+        exactly."""
         self.columns = definition.stored_columns
+        self._kept = kept
         self.key = definition.key_columns
         self.names = tuple(c.name for c in self.columns)
         self.key_names = tuple(c.name for c in self.key)
@@ -53,16 +55,32 @@ class Images:
         return f"({names}) IN ({', '.join([one] * len(keys))})", values
 
     def insert(self, table: str, images: Sequence[Image]) -> tuple[str, list[Any]]:
-        """A statement that inserts those rows, with its parameters."""
-        one = f"({', '.join(['%s'] * len(self.columns))})"
-        sql = f"INSERT INTO {table} ({', '.join(map(quote, self.names))}) VALUES {', '.join([one] * len(images))}"
-        return sql, [_value(c, image.get(c.name)) for image in images for c in self.columns]
+        """A statement that inserts those rows, with its parameters. What the other side doesn't have, and isn't known
+        from an earlier row, gets its default."""
+        places: list[str] = []
+        values: list[Any] = []
+        for image in images:
+            given = [c for c in self.columns if c.name in image or c.name not in self._kept]
+            values += [_value(c, image.get(c.name)) for c in given]
+            marks = ["DEFAULT" if c.name in self._kept and c.name not in image else "%s" for c in self.columns]
+            places.append(f"({', '.join(marks)})")
+        return f"INSERT INTO {table} ({', '.join(map(quote, self.names))}) VALUES {', '.join(places)}", values
+
+    def keeping(self, old: Image | None, new: Image | None) -> Image | None:
+        """The row that `new` makes of `old`: what the other side doesn't have stays as it is."""
+        if old is None or new is None or not self._kept:
+            return new
+        return {name: old[name] for name in self._kept if name in old} | dict(new)
 
     def unlike(self, one: Image | None, other: Image | None) -> tuple[str, ...]:
-        """The columns in which two images differ; ("the whole row",) if only one is there."""
+        """The columns that both sides have and in which two images differ; ("the whole row",) if only one is there."""
         if one is None or other is None:
             return () if one is other else ("the whole row",)
-        return tuple(c.name for c in self.columns if not _same(c, one.get(c.name), other.get(c.name)))
+        return tuple(
+            c.name
+            for c in self.columns
+            if c.name not in self._kept and not _same(c, one.get(c.name), other.get(c.name))
+        )
 
 
 def key_text(column: Column, value: Any) -> str | None:
@@ -134,4 +152,4 @@ def _same(column: Column, one: str | None, other: str | None) -> bool:
         return float(one) == float(other)
     if column.type == "json":
         return bool(json.loads(one, parse_float=Decimal) == json.loads(other, parse_float=Decimal))
-    return column.type == "decimal" and Decimal(one) == Decimal(other)
+    return column.type in INTEGERS | {"decimal"} and Decimal(one) == Decimal(other)  # with or without ZEROFILL's zeros

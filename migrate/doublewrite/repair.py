@@ -14,6 +14,7 @@ from migrate.config import Config
 from migrate.doublewrite import phase as phases
 from migrate.doublewrite.audit import RowKey, Sides, compare_rows
 from migrate.doublewrite.epoch import Side
+from migrate.doublewrite.errors import Refused
 from migrate.doublewrite.outbox import SCHEMA
 from migrate.doublewrite.router import Image, Router
 from migrate.errors import ConnectionLost, NoGo, ServerError
@@ -118,7 +119,10 @@ def repair(config: Config, begin: Begin | None = None) -> Repaired:
         findings = [f for f in compare_rows(config, sides.router, phase) if f.kind != "late"]
         todo = [Mending(f.target, f.shard, _named(sides, f.target, f.shard, f.key), _row(f.found), _row(f.wanted),
                         f"{f.kind}{', ' if f.reason else ''}{f.reason}") for f in findings]  # fmt: skip
-        return _carried_out(sides, state, todo, begin, None)
+        stuck = [mending for mending, f in zip(todo, findings, strict=True) if f.stuck]
+        report = _carried_out(sides, state, [m for m in todo if m not in stuck], begin, None)
+        report.left += stuck
+        return report
 
 
 def undo(
@@ -161,7 +165,7 @@ def _mend(sides: Sides, mending: Mending, journal: Journal, undoes: bool) -> boo
         mending.why = _written(sides, mending, undoes, lambda: planned.append(journal.plan([mending])))
     except ConnectionLost:
         raise
-    except ServerError as error:
+    except (ServerError, Refused) as error:
         mending.why = str(error)
     if not planned:  # nothing of it was tried
         planned.append(journal.plan([mending]))
@@ -189,7 +193,7 @@ def _written(sides: Sides, mending: Mending, undoes: bool, plan: Callable[[], An
             if written.images.unlike(have, mending.before):
                 return f"it has changed since it was {'repaired' if undoes else 'compared'}"
             if not undoes:
-                mending.after = _row(sides.translate(shard, now))
+                mending.after = _row(written.images.keeping(have, sides.translate(shard, now)))
             plan()
             # first, so that the binlog's readers know the transaction for ours
             other.execute(

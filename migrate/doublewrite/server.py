@@ -44,7 +44,7 @@ class Written:
     shard: Shard | None
 
     def at_stake(self, before: Image | None, after: Image | None) -> tuple[Decimal, str | None]:
-        """The money that a change moves, and its currency."""
+        """The money that a change moves, and its currency. The images are the target's."""
         if self.money is None:
             return Decimal(0), None
 
@@ -127,6 +127,11 @@ class Server:
         if target in self.router.tables:
             if self.is_target:
                 return logical
+            if self.router.tables[target].mapped:
+                raise Refused(
+                    f"{target} has other columns than its shards, and {self.name} is one of their instances: name the "
+                    "shard's own table here (a session's info['side'] says where it is)"
+                )
             if key is None:
                 raise Refused(f"{target} is sharded: open the session for a sharding key")
             shard = self.router.shard(target, key).shard
@@ -183,16 +188,18 @@ def meet_servers(config: Config, servers: Mapping[str, Server]) -> Phase:
 
 
 def written_tables(session: Session, config: Config, router: Router) -> dict[Name, Written]:
-    """The tables of the session's server that are double-written. ConfigError if the target lacks one."""
+    """The tables of the session's server that are double-written. ConfigError if the target lacks one,
+    or spells its columns differently."""
     money = load_ledger(config.pack).money if config.pack else {}
 
     def made(name: Name, target: str, definition: TableDef, shard: Shard | None) -> Written:
         sql = f"{quote(name[0])}.{quote(name[1])}"
-        return Written(sql, target, definition, Images(sql, definition), money.get(target), shard)
+        kept = router.kept(shard) if shard else frozenset()
+        return Written(sql, target, definition, Images(sql, definition, kept), money.get(target), shard)
 
     if session.endpoint.name != config.target.name:
         return {
-            (s.schema, s.table): made((s.schema, s.table), router.target_of[s], t.definition, s)
+            (s.schema, s.table): made((s.schema, s.table), router.target_of[s], t.physical, s)
             for s, t in router.shards.items()
             if s.instance == session.endpoint.name
         }
@@ -201,6 +208,10 @@ def written_tables(session: Session, config: Config, router: Router) -> dict[Nam
     names = {target: (t.target.schema, t.target.table) for target, t in router.tables.items()}
     if missing := [target for target, name in names.items() if name not in found]:
         raise ConfigError(f"the target has no {', '.join(missing)}: run `migrate schema --execute` first")
+    for target, name in names.items():
+        spelled = {c.name for s in router.tables[target].shards for c in s.definition.columns}
+        if strange := sorted(spelled - {c.name for c in found[name].columns}):
+            raise ConfigError(f"{target} spells {', '.join(strange)} differently from its shards or their route")
     return {name: made(name, target, found[name], None) for target, name in names.items()}
 
 

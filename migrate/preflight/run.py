@@ -12,6 +12,7 @@ from migrate.catalog import read_catalog
 from migrate.collisions import Collision, find_collisions
 from migrate.config import Config, Endpoint
 from migrate.db import Session, connect
+from migrate.doublewrite.sharding import load_sharding
 from migrate.errors import AccessDenied, ConfigError, ServerError
 from migrate.ledger import load_ledger
 from migrate.model import MergedTable, ShardTable
@@ -125,6 +126,7 @@ def _of_tables(config: Config, sources: Sequence[Server], merged: Sequence[Merge
     if not config.pack:
         yield warning("ledger", "config", "no pack is named: which columns hold money is not known",
                       "name a pack, or a folder with a ledger.toml of your own, in [migration]")  # fmt: skip
+    shardings = load_sharding(config.pack)
     for server in sources:
         yield from _made("cascades", server.name, binlog.cascades(server, merged))
     for table in merged:
@@ -134,7 +136,7 @@ def _of_tables(config: Config, sources: Sequence[Server], merged: Sequence[Merge
         yield from tables.charsets(table)
         yield from tables.floats(table, money)
         yield from tables.carried(table)
-        yield from tables.way_back(table)
+        yield from tables.way_back(table, shardings)
 
 
 def _of_data(config: Config, merged: Sequence[MergedTable], entry_bytes: int) -> Iterator[Check]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from migrate.conversion import irreversible
+from migrate.doublewrite.router import obstacles
+from migrate.doublewrite.sharding import Sharding
 from migrate.ledger import Ledger
 from migrate.model import FLOATS, TEXTS, MergedTable
 from migrate.preflight.report import Check, failed, ok, warning
@@ -106,14 +107,16 @@ def carried(table: MergedTable) -> Iterator[Check]:
         yield ok("schema", str(table.target), f"{len(schema.changes)} changes, which `migrate schema` shows")
 
 
-def way_back(table: MergedTable) -> Iterator[Check]:
-    """That a mapped table has none, and which columns would stand in the way of one by other means."""
+def way_back(table: MergedTable, shardings: Sequence[Sharding]) -> Iterator[Check]:
+    """Whether rows of a mapped table can be written back to its shards, and what stands in the way."""
     if not table.mapped:
         return
-    found = {reason: str(t.shard) for t in reversed(table.shards) for reason in irreversible(t)}
-    columns = "".join(f"; {shard}: {reason}" for reason, shard in found.items())
-    yield warning("way_back", str(table.target), "its columns are mapped: there is no double write, and no way back "
-                  f"from its cutover{columns}", "cut over with --no-way-back, and keep the old system")  # fmt: skip
+    if found := obstacles(table, shardings):
+        yield warning("way_back", str(table.target), "its columns are mapped so that there is no double write, and no "
+                      f"way back from its cutover: {'; '.join(found)}",
+                      "mend that, or cut over with --no-way-back and keep the old system")  # fmt: skip
+    else:
+        yield ok("way_back", str(table.target), "its columns are mapped, and rows can be written back as they were")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from migrate.config import Route
-from migrate.conversion import forward, irreversible, misfit_sql
-from migrate.doublewrite.router import Router
-from migrate.errors import ConfigError, NoGo
+from migrate.conversion import forward, misfit_sql
+from migrate.errors import NoGo
 from migrate.mapped import mapped
 from migrate.model import Column, Constant, Index, Shard, ShardTable, TableDef, literal
 from migrate.schema.stored import definition_from_json, definition_to_json
+from migrate.translation import irreversible
 from verify.mapped import written_back
 
 TEXT: dict[str, Any] = {"charset": "utf8mb4", "collation": "utf8mb4_bin"}
@@ -149,14 +149,6 @@ def test_the_vocabulary_is_closed(column: dict[str, Any], words: str) -> None:
 def test_no_interleaved_keys_beside_it() -> None:
     with pytest.raises(ValidationError, match="exclude each other"):
         route(key_collision="interleave")
-
-
-def test_the_double_write_refuses(tmp_path: Any) -> None:
-    class Given:
-        routes = (route(),)
-
-    with pytest.raises(ConfigError, match=r"s\.t map columns"):
-        Router.of(Given())  # type: ignore[arg-type]
 
 
 def back(**values: str | None) -> dict[str, str]:

@@ -228,12 +228,12 @@ class Sides:
 
     def key(self, target: str, shard: str, key: RowKey) -> RowKey:
         """The key on the secondary of a row with that key on the primary."""
-        written = self.table(self.primary(shard), target, shard)
+        mine, other = (self.table(side(shard), target, shard).images for side in (self.primary, self.secondary))
         remapped = self.router.tables[target].remap(self.shards[shard])
-        values = dict(zip(written.images.key_names, key, strict=True))
+        values = dict(zip(mine.key_names, key, strict=True))
         row = {**dict.fromkeys(remapped), **values}  # a mapped row may lack columns
         turned = self.translate(shard, row) or {}
-        return tuple(str(turned[n]) for n in written.images.key_names)
+        return tuple(str(turned[n]) for n in other.key_names)
 
     def rows(
         self, endpoint: Endpoint, target: str, shard: str, keys: Sequence[RowKey], *, lock: bool = False

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from migrate.doublewrite.capture import Capture
-from migrate.doublewrite.epoch import Epoch, gate
+from migrate.doublewrite.epoch import Epoch, Side, gate
 from migrate.doublewrite.errors import Fenced, Refused, WrongPrimary
 from migrate.doublewrite.outbox import SLOTS, insert
 from migrate.doublewrite.plan import Plan
@@ -33,6 +33,11 @@ class Connection:
         self.reading: Callable[[str, Any], None] | None = None  # told of each query; nothing but queries is let through
         self._slot = random.randrange(SLOTS) if server.is_target else 0
         self._forget()
+
+    @property
+    def side(self) -> Side:
+        """The side that it is on: tables whose columns are mapped are named as they are there."""
+        return self._server.side
 
     def _forget(self) -> None:
         """A transaction is over."""

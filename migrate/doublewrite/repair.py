@@ -179,7 +179,7 @@ def _written(sides: Sides, mending: Mending, undoes: bool, plan: Callable[[], An
     primary, secondary = sides.primary(shard), sides.secondary(shard)
     mine, other = sides.sessions[primary.name], sides.sessions[secondary.name]
     written = sides.table(secondary, target, shard)
-    key = tuple(mending.key[name] for name in written.images.key_names)
+    key = tuple(mending.key[name] for name in sides.table(primary, target, shard).images.key_names)
     text = json.dumps(key, ensure_ascii=False)
     waiting = f"FROM {SCHEMA}.outbox WHERE migration = %s AND target = %s AND shard = %s AND row_key = %s"
     place = (sides.config.name, target, shard, text)

@@ -13,7 +13,7 @@ from migrate.catalog import read_catalog
 from migrate.config import Config, Endpoint, Ignore
 from migrate.db import Session, patiently
 from migrate.doublewrite import phase as phases
-from migrate.doublewrite.epoch import COLUMNS, Epoch
+from migrate.doublewrite.epoch import COLUMNS, Epoch, Side
 from migrate.doublewrite.errors import Refused
 from migrate.doublewrite.image import Images
 from migrate.doublewrite.outbox import SCHEMA, Change, check_installed
@@ -80,6 +80,11 @@ class Server:
             self._bare[table] = None if table in self._bare else (schema, table)
 
     @property
+    def side(self) -> Side:
+        """Whether it is an instance (source) or the target."""
+        return "target" if self.is_target else "source"
+
+    @property
     def met(self) -> bool:
         """Whether it is known what the server holds."""
         return self._tables is not None
@@ -129,8 +134,8 @@ class Server:
                 return logical
             if self.router.tables[target].mapped:
                 raise Refused(
-                    f"{target} has other columns than its shards, and {self.name} is one of their instances: name the "
-                    "shard's own table here (a session's info['side'] says where it is)"
+                    f"{target} has other columns than its shards, and this is {self.name}, where they are: name the "
+                    "shard's own table and columns (a session's info['side'] says which side it is on)"
                 )
             if key is None:
                 raise Refused(f"{target} is sharded: open the session for a sharding key")

@@ -29,7 +29,7 @@ from migrate.doublewrite import metrics
 from migrate.doublewrite import phase as phases
 from migrate.doublewrite.connection import Connection
 from migrate.doublewrite.courier import Courier
-from migrate.doublewrite.epoch import Epoch
+from migrate.doublewrite.epoch import Epoch, Side
 from migrate.doublewrite.errors import NotOnBothSides
 from migrate.doublewrite.outbox import Change
 from migrate.doublewrite.phase import Phase
@@ -93,10 +93,13 @@ class DoubleWrite:
     def session(self, key: Key, *, target: str | None = None, **options: Any) -> Iterator[OrmSession]:
         """A SQLAlchemy session for a sharding key, in a transaction that commits at the end of the block.
 
-        Tables are named as on the target. `target` names the table where the shards of the key lie on several
-        instances. Raises Fenced (try again), WrongPrimary (again, with a new session), Refused and NotOnBothSides.
+        Tables are named as on the target; those whose columns are mapped as on the side that `info["side"]` of the
+        session says, source or target. `target` names the table where the shards of the key lie on several instances.
+        Raises Fenced (try again), WrongPrimary (again, with a new session), Refused and NotOnBothSides.
         """
-        with OrmSession(self.engine(key, target=target), **options) as session, session.begin():
+        name = self.server(key, target)
+        engine = self.engine_of(name).execution_options(**{_KEY: key})
+        with OrmSession(engine, **_told(self.servers[name].side, options)) as session, session.begin():
             yield session
 
     @asynccontextmanager
@@ -104,8 +107,9 @@ class DoubleWrite:
         self, key: Key, *, target: str | None = None, **options: Any
     ) -> AsyncIterator[AsyncSession]:
         """The same for asyncio, over aiomysql."""
-        engine = self.async_engine(self.server(key, target)).execution_options(**{_KEY: key})
-        async with AsyncSession(engine, **options) as session, session.begin():
+        name = self.server(key, target)
+        engine = self.async_engine(name).execution_options(**{_KEY: key})
+        async with AsyncSession(engine, **_told(self.servers[name].side, options)) as session, session.begin():
             yield session
 
     @contextmanager
@@ -117,10 +121,11 @@ class DoubleWrite:
         epoch = self.phase.epoch
         instance = self.router.instance(key, target)
         asked: list[tuple[str, Any]] = []
-        with self._reader(epoch, key, instance) as reader, OrmSession(reader, **options) as session:
+        with self._reader(epoch, key, instance) as reader:
             connection: Any = reader.connection.dbapi_connection
             connection.reading = lambda sql, args: asked.append((sql, args))
-            yield session
+            with OrmSession(reader, **_told(connection.side, options)) as session:
+                yield session
         if self._comparer.wants(epoch, key):
             for sql, args in asked:
                 self._comparer.ask(Question(key, sql, args, epoch, instance))
@@ -281,6 +286,11 @@ class DoubleWrite:
                 if session is not None:
                     session.close()
                 session = None
+
+
+def _told(side: Side, options: dict[str, Any]) -> dict[str, Any]:
+    """A session's options, with the side that it is on."""
+    return options | {"info": {**options.get("info", {}), "side": side}}
 
 
 def _router(config: Config) -> Router:

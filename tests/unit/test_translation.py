@@ -194,7 +194,7 @@ def test_what_stands_in_the_way_is_known_before() -> None:
     with pytest.raises(ValueError, match="'PAID' may stand for several codes"):
         Translation(twice).back(ROW)
     unique = replace(
-        OLD, indexes=(PRIMARY, Index("once", True, (("channel", None),)), Index("u", True, (("uid", None),)))
+        OLD, indexes=(PRIMARY, Index("channel", True, (("channel", None),)), Index("u", True, (("uid", None),)))
     )
     assert irreversible(shard(definition=unique)) == ["the unique key channel (channel) isn't on the target"]
 

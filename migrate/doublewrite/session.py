@@ -8,7 +8,7 @@ import os
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -33,7 +33,7 @@ from migrate.doublewrite.epoch import Epoch, Side
 from migrate.doublewrite.errors import NotOnBothSides
 from migrate.doublewrite.outbox import Change
 from migrate.doublewrite.phase import Phase
-from migrate.doublewrite.reading import Comparer, Question, from_target
+from migrate.doublewrite.reading import Comparer, Question, Row, from_target
 from migrate.doublewrite.router import Router
 from migrate.doublewrite.server import Server, meet_servers
 from migrate.doublewrite.sharding import Key
@@ -45,6 +45,7 @@ POLL_S = 1.0
 _ANSWER_S = 5.0  # the target doesn't take longer to say the phase
 _AVOID_S = 10.0
 _KEY = "sharding_key"
+Ask = Callable[[OrmSession], Iterable[Sequence[Any]]]  # what the application asks one side; rows as it wants them
 
 
 class DoubleWrite:
@@ -116,7 +117,8 @@ class DoubleWrite:
     def reading(self, key: Key, *, target: str | None = None, **options: Any) -> Iterator[OrmSession]:
         """A session that only reads, from the side that the phase says for that key; its queries may be compared.
 
-        Read for showing and searching here; what a write is based on, read in the session that writes.
+        Read for showing and searching here; what a write is based on, read in the session that writes. Of tables whose
+        columns are mapped, `ask`.
         """
         epoch = self.phase.epoch
         instance = self.router.instance(key, target)
@@ -130,23 +132,40 @@ class DoubleWrite:
             for sql, args in asked:
                 self._comparer.ask(Question(key, sql, args, epoch, instance))
 
+    def ask(self, key: Key, *, old: Ask, new: Ask, target: str | None = None) -> list[Row]:
+        """The same of tables whose columns are mapped: `old` asks a shard, `new` the target, each in the words of its
+        side, over a session that only reads. Both give the same rows, as the application wants them; rows are compared.
+        """
+        epoch = self.phase.epoch
+        instance = self.router.instance(key, target)
+        with self._reader(epoch, key, instance) as reader:
+            rows = _answer(reader, old, new)
+
+        def again(name: str) -> list[Row]:
+            with self._connected(name, key) as reader:
+                return _answer(reader, old, new)
+
+        if self._comparer.wants(epoch, key):
+            said = f"{old.__qualname__} and {new.__qualname__}"
+            self._comparer.ask(Question(key, said, None, epoch, instance, again))
+        return rows
+
+    def _connected(self, name: str, key: Key) -> SqlConnection:
+        return self.engine_of(name).execution_options(**{_KEY: key}).connect()
+
     def _reader(self, epoch: Epoch, key: Key, instance: str) -> SqlConnection:
         """A connection to read over. As long as the shards are primary, they answer for a target that is away."""
         target = self.config.target.name
-
-        def connected(name: str) -> SqlConnection:
-            return self.engine_of(name).execution_options(**{_KEY: key}).connect()
-
         if epoch.primary == "target":
-            return connected(target)
+            return self._connected(target, key)
         backed_off = self._comparer.backed_off == epoch.number or time.monotonic() < self._avoided_until
         if from_target(epoch, key) and not backed_off:
             try:
-                return connected(target)
+                return self._connected(target, key)
             except DBAPIError as error:
                 self._avoided_until = time.monotonic() + _AVOID_S
                 log.warning("the shards answer for the target, which is away: %s", error.orig)
-        return connected(instance)
+        return self._connected(instance, key)
 
     def engine(self, key: Key, *, target: str | None = None) -> Engine:
         """An engine whose connections are for that sharding key, on the server that is primary for it now."""
@@ -286,6 +305,13 @@ class DoubleWrite:
                 if session is not None:
                     session.close()
                 session = None
+
+
+def _answer(reader: SqlConnection, old: Ask, new: Ask) -> list[Row]:
+    connection: Any = reader.connection.dbapi_connection
+    connection.reading = lambda sql, args: None
+    with OrmSession(reader, info={"side": connection.side}) as session:
+        return [tuple(row) for row in (new if connection.side == "target" else old)(session)]
 
 
 def _told(side: Side, options: dict[str, Any]) -> dict[str, Any]:

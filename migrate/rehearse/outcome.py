@@ -105,17 +105,13 @@ class Rehearsal:
     def _next(self) -> list[str]:
         if self.root is None:
             return []
-        one_way = any(route.mapped for route in self.config.routes)  # its shards stay closed
-        more = [
-            "  migrate sandbox traffic --seconds 5        new postings on the shards",
-            "  migrate sync --until-caught-up             which brings them to the target",
-        ]
         return [
             "",
             "The servers are still up. Go on with:",
             f"  export MIGRATE_CONFIG={self.config.path} MIGRATE_SANDBOX_ROOT={self.root}",
             "  migrate status                             where everything stands",
-            *([] if one_way else more),
+            "  migrate sandbox traffic --seconds 5        new postings on the shards",
+            "  migrate sync --until-caught-up             which brings them to the target",
             "  verify all                                 which proves that both sides are the same",
             "  migrate sandbox down --purge               stops the servers and deletes their data",
         ]

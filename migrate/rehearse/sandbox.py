@@ -11,7 +11,6 @@ from platformdirs import user_state_path
 from migrate.config import load_config
 from migrate.errors import ConfigError, MigrateError
 from migrate.rehearse.faults import FAULTS, Fault
-from migrate.rehearse.oneway import FENCE, play_one_way
 from migrate.rehearse.outcome import Rehearsal
 from migrate.rehearse.project import Size, measured
 from migrate.rehearse.rules import sandbox_rules
@@ -48,10 +47,7 @@ def rehearse_on_sandbox(
         raise MigrateError(watch.steps[0].said)
     config = load_config(_own_config(made[0].config))
     with Stage(sandbox, config, watch, tps) as stage:
-        if stage.one_way:
-            play_one_way(stage, rows, chosen)
-        else:
-            _play(stage, rows, seconds, chosen)
+        _play(stage, rows, seconds, chosen)
         freezes = stage.freezes()
     view = stage.journal.view(stage.told)
     samples = stage.sampler.samples
@@ -101,9 +97,8 @@ def _chosen(names: Sequence[str]) -> list[Fault]:
 def _own_config(path: Path) -> Path:
     """The sandbox's config with the bounds of a rehearsal's cutover, and a name that no other rehearsal has."""
     own = path.with_name("rehearsal.toml")
-    given = load_config(path)
-    port, fence = given.target.port, FENCE if any(route.mapped for route in given.routes) else ""
+    port = load_config(path).target.port
     text = path.read_text(encoding="utf-8").replace('name = "sandbox"', f'name = "rehearsal-{port}"', 1)
-    own.write_text(f"{text}\n[cutover]\nfreeze_s = {FREEZE_S}\nlag_s = {LAG_S}\n{fence}", encoding="utf-8")
+    own.write_text(f"{text}\n[cutover]\nfreeze_s = {FREEZE_S}\nlag_s = {LAG_S}\n", encoding="utf-8")
     own.chmod(0o600)
     return own

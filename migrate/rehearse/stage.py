@@ -40,7 +40,6 @@ class Stage:
         self.sync: Running | None = None
         self.traffic: Running | None = None
         self.told: dict[str, Any] = {}  # the traffic's own report, at its end
-        self.one_way = any(route.mapped for route in config.routes)  # the library carries no mapped columns
 
     def __enter__(self) -> Stage:
         return self
@@ -61,13 +60,12 @@ class Stage:
         return Done(answer.ok, said(answer.document) if answer.document else answer.error(), answer.document)
 
     def start_traffic(self) -> Done:
-        way = [] if self.one_way else ["--double-write"]
         self.traffic = self.tools.beside(
-            "traffic", "sandbox", "traffic", *way, "--tps", str(self.tps), "--workers", str(WRITERS)
+            "traffic", "sandbox", "traffic", "--double-write", "--tps", str(self.tps), "--workers", str(WRITERS)
         )
         self.until(lambda: self.journal.count() >= 1, "the first posting")
-        through = "to the shards" if self.one_way else "through migrate.doublewrite"
-        return Done(True, f"{self.tps:g} postings a second from {WRITERS} writers, {through}", {})
+        said = f"{self.tps:g} postings a second from {WRITERS} writers, through migrate.doublewrite"
+        return Done(True, said, {})
 
     def end_traffic(self) -> Done:
         assert self.traffic is not None
@@ -106,7 +104,7 @@ class Stage:
         return self.verify("--strong")
 
     def cut_over(self, config: Path | None = None) -> Answer:
-        return self.tools.run("cutover", "--execute", *(["--no-way-back"] if self.one_way else []), config=config)
+        return self.tools.run("cutover", "--execute", config=config)
 
     def cutover(self) -> Done:
         self.follows()

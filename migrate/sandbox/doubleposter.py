@@ -13,9 +13,10 @@ from sqlalchemy.exc import DBAPIError
 
 from migrate.config import Config
 from migrate.doublewrite import DoubleWrite, Fenced, NotOnBothSides
+from migrate.doublewrite.epoch import Side
 from migrate.errors import ConnectionLost, MigrateError, OutcomeUnknown, classify
 from migrate.model import quote
-from migrate.sandbox.jobs import Part
+from migrate.sandbox.jobs import Part, Row
 from migrate.sandbox.poster import Poster, Writer
 from migrate.sandbox.traffic import MakePoster
 from migrate.sandbox.workload import Workload
@@ -58,6 +59,14 @@ class DoublePoster(Poster):
     def table(self, part: Part, target: str) -> str:
         return ".".join(map(quote, target.split(".")))
 
+    def rows(self, part: Part, session: Writer) -> Iterator[tuple[str, Row]]:
+        """A document that is rebuilt is written in the old words to a shard, in the new ones to the target."""
+        if not part.rebuilt:
+            return super().rows(part, session)
+        if isinstance(session, _Statements) and session.side == "target":
+            return ((self.table(part, table), row) for table, row in part.rebuilt)
+        return ((part.place.table(table), row) for table, row in part.rows)
+
     def _commit(self, part: Part) -> None:
         """As an application does it: refused by a fence, the same transaction again, until it is let in."""
         while True:
@@ -73,7 +82,7 @@ class DoublePoster(Poster):
         # The layout puts a row on the shard set that its sharding key names, modulo their number. Any of the part's
         # tables will do: all lie together.
         key = part.legs[0].account if part.legs else part.place.number
-        tables = [*(table for table, _ in part.rows), *(change.table for change in part.changes)]
+        tables = [*(table for table, _ in part.rebuilt or part.rows), *(change.table for change in part.changes)]
         target = self._account_table if part.legs else tables[0]
         server = self._ledger.server(key, target)
         connection = None
@@ -81,7 +90,7 @@ class DoublePoster(Poster):
             with _errors(server):
                 connection = self._ledger.connect(key, target=target)
                 cursor = connection.cursor()
-            yield _Statements(cursor, server)
+            yield _Statements(cursor, server, connection.dbapi_connection.side)
             with _errors(server, commits=True):
                 connection.commit()
         except NotOnBothSides:  # committed; phase strict reports that the other side is late
@@ -98,8 +107,8 @@ class DoublePoster(Poster):
 class _Statements:
     """The statements of one transaction, with the toolkit's errors."""
 
-    def __init__(self, cursor: Any, server: str):
-        self._cursor, self._server = cursor, server
+    def __init__(self, cursor: Any, server: str, side: Side):
+        self._cursor, self._server, self.side = cursor, server, side
 
     def query(self, sql: str, args: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with _errors(self._server):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -45,12 +45,14 @@ class Change:
 
 @dataclass(frozen=True)
 class Part:
-    """What commits together on one shard set: legs, rows of any tables beside them, and changes of others."""
+    """What commits together on one shard set: legs, rows of any tables beside them, and changes of others. `rebuilt`:
+    what the rows are where the target is primary and has other columns; none: the same."""
 
     place: Place
     legs: tuple[Leg, ...] = ()
     rows: tuple[tuple[str, Row], ...] = ()
     changes: tuple[Change, ...] = ()
+    rebuilt: tuple[tuple[str, Row], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,10 +124,17 @@ class Jobs:
                 texts = self._rows(action.document, fields)
                 for posting, place, row in zip(rows.tolist(), places, texts, strict=True):
                     found[posting] = Part(place, (), ((action.document, row),))
+                if action.rebuilt:
+                    for posting, row in zip(rows.tolist(), self._rendered(action.rebuilt.columns, fields), strict=True):
+                        found[posting] = replace(found[posting], rebuilt=((action.rebuilt.table, row),))
         return found
 
     def _rows(self, table: str, fields: Fields) -> list[Row]:
-        columns: Columns = {c: g for c, g in self._workload.columns[table].items() if g.field not in _APPLIED}
+        return self._rendered(
+            {c: g for c, g in self._workload.columns[table].items() if g.field not in _APPLIED}, fields
+        )
+
+    def _rendered(self, columns: Columns, fields: Fields) -> list[Row]:
         texts = render(columns, fields, self._workload.postings.scale, self._rng)
         return [dict(zip(texts, row, strict=True)) for row in zip(*texts.values(), strict=True)]
 

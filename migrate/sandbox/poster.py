@@ -88,8 +88,8 @@ class Poster:
         with self.transaction(part) as session:
             if part.legs:
                 self._apply(session, part)
-            for table, row in part.rows:
-                _insert(session, self.table(part, table), [row])
+            for table, row in self.rows(part, session):
+                _insert(session, table, [row])
             for change in part.changes:
                 _change(session, self.table(part, change.table), change)
 
@@ -103,6 +103,11 @@ class Poster:
     def table(self, part: Part, target: str) -> str:
         """The quoted name of the part's table that statements use."""
         return part.place.table(target)
+
+    def rows(self, part: Part, session: Writer) -> Iterator[tuple[str, Row]]:
+        """The part's rows as they are written in that transaction, each with the quoted name of its table."""
+        del session
+        return ((self.table(part, table), row) for table, row in part.rows)
 
     def _apply(self, session: Writer, part: Part) -> None:
         role, table = self._account, self.table(part, self._account_table)

@@ -76,17 +76,6 @@ class PostingSpec(_Strict):
         return self
 
 
-class Action(_Strict):
-    """A kind of posting; with a `document`, a row of that table tells of it. One that `reverses` another gives part
-    of an earlier posting's amount back and its `original` is that one's document."""
-
-    name: str
-    share: Annotated[int, Field(gt=0)]
-    document: TableName | None = None
-    shard_by: Literal["id", "original", "voucher", "debit", "credit"] = "id"
-    reverses: str | None = None
-
-
 class Generator(_Strict):
     """Where a column's values come from: one of field, choice, between and value, then format, then NULL for some.
     In TOML a bare string is a field. `minor`: an amount as the whole number of its units of 10 ** -minor, as cents."""
@@ -114,6 +103,26 @@ class Generator(_Strict):
 Columns = dict[ColumnName, Generator]
 
 
+class Rebuilt(_Strict):
+    """The document as the rebuilt application writes it, with the same fields to take from."""
+
+    table: TableName
+    columns: Columns
+
+
+class Action(_Strict):
+    """A kind of posting; with a `document`, a row of that table tells of it, which is `rebuilt` where the target is
+    primary and has other columns. One that `reverses` another gives part of an earlier posting's amount back and its
+    `original` is that one's document."""
+
+    name: str
+    share: Annotated[int, Field(gt=0)]
+    document: TableName | None = None
+    shard_by: Literal["id", "original", "voucher", "debit", "credit"] = "id"
+    reverses: str | None = None
+    rebuilt: Rebuilt | None = None
+
+
 class _File(_Strict):
     topology: Topology
     database: dict[Word, Database] = Field(default_factory=dict)
@@ -129,7 +138,8 @@ class _File(_Strict):
         own = {f for kind in self.kind.values() for f in kind.fields} | {f for flow in self.flow for f in flow.fields}
         own |= {field for flow in self.flow for step in flow.step for _, field, _, _ in step.moved}
         known = _FIELDS | (_FLOW_FIELDS | own if self.flow else set())
-        for table, columns in self.columns.items():
+        rebuilt = [action.rebuilt for action in self.action if action.rebuilt]
+        for table, columns in (*self.columns.items(), *((r.table, r.columns) for r in rebuilt)):
             for column, generator in columns.items():
                 if generator.field is not None and generator.field not in known:
                     raise ValueError(f"columns.{table}.{column}: unknown field {generator.field!r}")
@@ -177,6 +187,8 @@ class _File(_Strict):
         for i, action in enumerate(self.action):
             if action.reverses and action.reverses not in known:
                 raise ValueError(f"action[{i}].reverses: no action {action.reverses!r} with a document")
+            if action.rebuilt and not action.document:
+                raise ValueError(f"action[{i}].rebuilt: of which document?")
             if action.document and action.document not in self.columns:
                 raise ValueError(f"action[{i}].document: no columns.{action.document!r}")
         return self

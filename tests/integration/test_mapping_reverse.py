@@ -3,21 +3,29 @@ each in the table and shard that it belongs to, byte for byte; what can't be so 
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal
+from functools import partial
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from migrate.config import Config
 from migrate.copy.copier import copy
 from migrate.doublewrite import DoubleWrite, Refused, fence
 from migrate.doublewrite.audit import read_status
-from migrate.doublewrite.phases import Wish, change, install_everywhere
+from migrate.doublewrite.phases import Wish, change, install_everywhere, read
 from migrate.doublewrite.pump import Report, drain, reverse
+from migrate.doublewrite.reading import bucket
+from migrate.doublewrite.repair import repair, undo
 from migrate.doublewrite.router import Router
 from migrate.errors import ConfigError
 from migrate.preflight import run_preflight
@@ -25,6 +33,7 @@ from migrate.sandbox import Sandbox
 from tests.fidelity import create_target
 from tests.integration.doublewrite_scene import PATIENCE_S, delivered
 from tests.mapping_lab import ORDERS, ROUTES, TOPUPS, Old, expected
+from verify.journal import BY_DOUBLE_WRITE, Journal
 from verify.run import verify_rows
 
 NUMBERS = iter(range(10_000))
@@ -233,3 +242,178 @@ def test_a_mapping_that_cannot_be_undone_has_no_double_write(lab: Lab) -> None:
     assert said.status == "warning"
     assert "column state: INIT stands for several codes" in said.message
     assert "no sharding is declared" in said.message
+
+
+# -- reads by account --------------------------------------------------------------------------------------------------
+
+
+class Reader:
+    """The application's reads: what an account's orders are, in the words of either side."""
+
+    def __init__(self, lab: Lab, ledger: DoubleWrite):
+        self.lab, self.ledger, self.sides = lab, ledger, list[str]()
+
+    def orders(self, account: int) -> list[Any]:
+        """Number, amount and status of an account's orders, from the side that the phase says."""
+
+        def old(session: Session) -> Rows:
+            self.sides.append("source")
+            rows = session.execute(
+                text(f"SELECT order_no, amount_cents, state FROM {self.lab.schema}.pay_order_{self.lab.home(account)} "
+                     "WHERE user_id = :account"), {"account": account},
+            )  # fmt: skip
+            return [(no, Decimal(cents).scaleb(-2), {0: "INIT", 1: "PAID"}[state]) for no, cents, state in rows]
+
+        def new(session: Session) -> Any:
+            self.sides.append("target")
+            return session.execute(
+                text(f"SELECT payment_no, amount, status FROM {self.lab.schema}.payment WHERE kind = 'ORDER' "
+                     "AND account_id = :account"), {"account": account},
+            )  # fmt: skip
+
+        return self.ledger.ask(account, old=old, new=new)
+
+    def everyone(self) -> set[int]:
+        """Reads all accounts once; those that the target answered for. What is compared is."""
+        found = set()
+        for account in ACCOUNTS:
+            self.sides.clear()
+            rows = self.orders(account)
+            assert rows == [(account, Decimal(account) + Decimal("0.07"), "PAID")]
+            if self.sides[0] == "target":
+                found.add(account)
+            self.ledger._comparer.rest(PATIENCE_S)
+        return found
+
+
+ACCOUNTS = [*range(100, 150), next(n for n in count(1000) if bucket(n) < 1)]  # of the first per cent too
+
+
+@pytest.mark.timeout(300)
+def test_reads_move_account_by_account(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("migrate.doublewrite.reading._SAMPLE", 100)
+    monkeypatch.setattr("migrate.doublewrite.reading._SLOW_S", 1e6)  # a busy machine is no reason to back off
+    config = lab.ready()
+    ledger = lab.shadow()
+    reader = Reader(lab, ledger)
+    for account in ACCOUNTS:
+        into = f"{lab.schema}.pay_order_{lab.home(account)} (order_no, user_id, amount_cents, state, currency)"
+        row = f"({account}, {account}, {account * 100 + 7}, 1, 'CNY')"
+        write(ledger, account, f"INSERT INTO {into} VALUES {row}", side="source")
+    delivered(ledger)
+
+    def to(name: str, share: int = 0) -> set[int]:
+        change(config, Wish(name, share))
+        ledger._refresh()
+        return reader.everyone()
+
+    assert to("strict") == set()
+    assert to("read-compare", 100) == set()
+    moved = [to("read-switch", share) for share in (1, 10, 50, 100)]
+    assert all(before <= after for before, after in pairwise(moved)), "an account went back"
+    assert 0 < len(moved[0]) < len(moved[1]) < len(moved[2]) < len(ACCOUNTS)
+    assert moved[3] == set(ACCOUNTS)
+    compared, differed, money = read_status(config).reads
+    assert (compared, differed, money) == (len(ACCOUNTS), 0, Decimal(0))
+
+    lab.on_target("UPDATE $.payment SET amount = amount + 0.01 WHERE payment_no = 123")
+    assert reader.orders(123) == [(123, Decimal("123.08"), "PAID")]  # what TiDB says; the comparison hears of it
+    ledger._comparer.rest(PATIENCE_S)
+    assert (read(config).epoch.phase, read(config).epoch.share) == ("read-switch", 50)
+    ledger._refresh()
+    stays = min(set(ACCOUNTS) - moved[2])
+    with ledger.reading(stays) as session, pytest.raises(Refused, match="has other columns than its shards"):
+        session.execute(text(f"SELECT * FROM {lab.schema}.payment"))
+    ledger.close()
+
+
+# -- what goes wrong on the way back -----------------------------------------------------------------------------------
+
+
+def spoilt(lab: Lab) -> tuple[Config, DoubleWrite]:
+    """TiDB has changed two orders, of which somebody has changed the first on its shard."""
+    config = lab.ready()
+    ledger = lab.shadow()
+    lab.reversed()
+    lab.on_shard(1, "UPDATE $.pay_order_1 SET amount_cents = 1200, legacy_flag = 55 WHERE order_no = 1")
+    write(ledger, 7, f"UPDATE {lab.schema}.payment SET amount = amount + 1 WHERE kind = 'ORDER' AND payment_no < 4",
+          side="target")  # fmt: skip
+    ledger.close()
+    return config, ledger
+
+
+def test_what_differs_on_a_shard_is_held_priced_repaired_and_undone(lab: Lab) -> None:
+    config, _ = spoilt(lab)
+    report = lab.reverse()
+    assert report.applied == 2
+    ((_, reason),) = report.held.items()
+    assert "amount_cents not as the change found it" in reason
+    (finding,) = read_status(config).findings
+    assert (finding.kind, finding.columns, finding.key) == ("different", ("amount_cents",), ("ORDER", "1"))
+    assert (finding.money, finding.currency) == (Decimal("1.34"), "CNY")  # 13.34 here, 12.00 there
+    begin = partial(Journal.begin, config, BY_DOUBLE_WRITE)
+    mended = repair(config, lambda right, undone: begin(right, ("test", "T-1"), undone))
+    assert mended.ok, mended.text()
+    assert lab.shards("pay_order")[1][0][2:5] == (1334, 1, 1)
+    assert lab.shards("pay_order")[1][0][9] == 55
+    assert read_status(config).ok
+    assert lab.waiting() == 0
+    _, right, rows = Journal.rows(config, mended.number or 0)
+    assert undo(config, mended.number or 0, right, rows, lambda right, undone: begin(right, ("test", "T-2"), undone)).ok
+    assert lab.shards("pay_order")[1][0][2:5] == (1200, 1, 1)
+    assert lab.shards("pay_order")[1][0][9] == 55
+
+
+def test_a_row_that_was_written_without_the_library_and_has_no_way_back(lab: Lab) -> None:
+    """The audit names it, and the repair leaves it."""
+    config = lab.ready()
+    ledger = lab.shadow()
+    lab.reversed()
+    where = "WHERE kind = 'ORDER' AND payment_no = 1"
+    write(ledger, 7, f"UPDATE {lab.schema}.payment SET amount = 5 {where}", side="target")
+    assert lab.reverse().ok
+    lab.on_target(f"UPDATE $.payment SET status = 'CLOSED' {where}")
+    (finding,) = read_status(config).findings
+    assert "no code becomes 'CLOSED'" in finding.reason
+    assert finding.money == Decimal(5)
+    begin = partial(Journal.begin, config, BY_DOUBLE_WRITE)
+    left = repair(config, lambda right, undone: begin(right, ("test", "T-1"), undone))
+    assert [m.key for m in left.left] == [{"kind": "ORDER", "payment_no": "1"}]
+    assert not left.ok
+    assert lab.shards("pay_order")[1][0][:3] == (1, 7, 500)
+    ledger.close()
+
+
+def test_deleted_and_made_again_is_a_new_row(lab: Lab) -> None:
+    lab.ready()
+    ledger = lab.shadow()
+    lab.reversed()
+    put = ORDER_SQL.format(lab.schema, "'ORDER', 1, 7, 1, 1, 'PAID', 'a', 'b', 'CNY', NULL, NULL")
+    gone = f"DELETE FROM {lab.schema}.payment WHERE kind = 'ORDER' AND payment_no = 1"
+    write(ledger, 7, gone, side="target")
+    write(ledger, 7, put, side="target")
+    assert lab.reverse().applied == 2  # both at once, as it happens
+    assert lab.shards("pay_order")[1][0][9] == 7
+    ledger.close()
+
+
+@pytest.mark.timeout(300)
+def test_reverse_is_killed_and_goes_on(lab: Lab) -> None:
+    config = lab.ready()
+    ledger = lab.shadow()
+    lab.reversed()
+    for n in range(30, 60):
+        kind = "ORDER" if n % 3 else "TOPUP"
+        row = f"'{kind}', {n}, {n}, '{n}.25', 0.01, 'PAID', 'a', 'b', 'CNY', NULL, NULL"
+        write(ledger, n, ORDER_SQL.format(lab.schema, row), side="target")
+    ledger.close()
+    for fault in ("before_deliver:kill:1", "after_deliver:kill:1", "after_deliver:kill:2", ""):
+        done = subprocess.run(
+            [sys.executable, "-m", "migrate.cli", "-c", str(config.path), "reverse", "--until-empty", "--workers", "1"],
+            env={**os.environ, "MIGRATE_FAULT": fault}, capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == (-9 if fault else 0), done.stderr
+    assert lab.waiting() == 0
+    assert not verify_rows(config).mismatches
+    orders = [row[2:4] for rows in lab.shards("pay_order") for row in rows if 30 <= row[0] < 60]
+    assert sorted(orders) == [(n * 100 + 25, 1) for n in range(30, 60) if n % 3]

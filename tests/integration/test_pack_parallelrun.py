@@ -3,6 +3,7 @@ terms."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from migrate.config import load_config
 from migrate.sandbox import Sandbox, Server
 from tests.integration.pack_lab import PackLab
+from verify.invariants import InvariantResult
 from verify.run import verify_all, verify_balances, verify_rows
 
 
@@ -86,6 +88,59 @@ def test_a_scale_that_is_wrong_in_the_routes(lab: PackLab, tmp_path: Path) -> No
     rule = found["payment_equals_voucher"]
     assert rule.source
     assert rule.source.count > 10
+
+
+BUFFER = """
+[[role.buffer]]
+table = "pparallel.payment"
+id = "payment_no"
+account = "account_id"
+amount = "amount"
+currency = "currency"
+time = "paid_at"
+pending = { status = "INIT" }
+max_age_s = 60
+item = "payment"
+"""
+
+
+def test_a_rule_of_single_rows_is_the_same_on_cents_and_codes(lab: PackLab, tmp_path: Path) -> None:
+    """Payments that nobody finished, which are state 0 or done N on the shards: counted and priced alike; and one that
+    is so on its shard alone is found there."""
+    pack = tmp_path / "pack"
+    shutil.copytree(lab.pack, pack)
+    with (pack / "ledger.toml").open("a") as file:
+        file.write(BUFFER)
+    path = tmp_path / "buffer.toml"
+    path.write_text(lab.config.path.read_text("utf-8").replace(f'pack = "{lab.pack}"', f'pack = "{pack}"'), "utf-8")
+    orders = lab.on_shards("SELECT ccy, COUNT(*), SUM(amount_cents) FROM {pay_order} WHERE state = 0 GROUP BY ccy")
+    topups = lab.on_shards("SELECT currency, COUNT(*), SUM(cents) FROM {topup} WHERE done = 'N' GROUP BY currency")
+    prices: dict[str, Decimal] = {}
+    for currency, _, cents in (*orders, *topups):
+        prices[currency] = prices.get(currency, Decimal(0)) + Decimal(cents).scaleb(-2)
+
+    def judged() -> InvariantResult:
+        found = verify_balances(load_config(path)).invariants or ()
+        return next(i for i in found if i.name == "buffer_drained")
+
+    rule = judged()
+    assert rule.source
+    for side in (rule.source, rule.target):
+        assert side.count == sum(n for _, n, _ in (*orders, *topups)) > 10
+        assert side.prices == prices
+    place = lab.places("pay_order")[0]
+    ((number, cents, currency),) = lab.on_shard(
+        place, "SELECT order_no, amount_cents, ccy FROM {pay_order} WHERE state = 1 LIMIT 1"
+    )
+    lab.on_shard(place, f"UPDATE {{pay_order}} SET state = 0 WHERE order_no = {number}")
+    try:
+        late = judged()
+    finally:
+        lab.on_shard(place, f"UPDATE {{pay_order}} SET state = 1 WHERE order_no = {number}")
+    assert late.source
+    assert late.source.count == late.target.count + 1
+    assert late.source.prices[currency] - late.target.prices[currency] == Decimal(cents).scaleb(-2)
+    assert late.target.prices == prices
 
 
 def test_it_is_followed_while_it_is_written(lab: PackLab) -> None:

@@ -215,8 +215,10 @@ def written_tables(session: Session, config: Config, router: Router) -> dict[Nam
         raise ConfigError(f"the target has no {', '.join(missing)}: run `migrate schema --execute` first")
     for target, name in names.items():
         spelled = {c.name for s in router.tables[target].shards for c in s.definition.columns}
-        if strange := sorted(spelled - {c.name for c in found[name].columns}):
-            raise ConfigError(f"{target} spells {', '.join(strange)} differently from its shards or their route")
+        if strange := [
+            c.name for c in found[name].columns if c.name.lower() in {s.lower() for s in spelled - {c.name}}
+        ]:
+            raise ConfigError(f"{target} spells {', '.join(strange)} differently from a shard or its route")
     return {name: made(name, target, found[name], None) for target, name in names.items()}
 
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from migrate.config import load_config
+from migrate.cutover.run import cut_over, roll_back
+from migrate.cutover.verifier import EdgeVerifier
+from migrate.doublewrite import DoubleWrite
+from migrate.doublewrite.phases import install_everywhere
 from migrate.sandbox import Sandbox, Server
 from tests.integration.pack_lab import PackLab
+from verify.evidence import keep
 from verify.invariants import InvariantResult
 from verify.run import verify_all, verify_balances, verify_rows
 
@@ -148,6 +154,38 @@ def test_it_is_followed_while_it_is_written(lab: PackLab) -> None:
         traffic.wait(3)
         live = lab.verify_settled()
     assert not [i.name for i in live.invariants or () if not i.ok], live.text()
+    lab.caught_up()
+    result = verify_all(lab.config)
+    assert result.ok, result.text()
+
+
+@pytest.mark.timeout(300)
+def test_the_night_and_the_way_back(lab: PackLab, tmp_path: Path) -> None:
+    """Cut over, work in the new tables, go back: the old tables have it."""
+    install_everywhere(lab.config)
+    with ExitStack() as night:
+        night.enter_context(lab.syncing())
+        result = verify_all(lab.config)
+        keep(lab.config, result, tmp_path / "evidence")
+        verifier = night.enter_context(closing(EdgeVerifier(lab.config)))
+        there = cut_over(lab.config, verifier)
+    assert there.go, there.text()
+    ledger = DoubleWrite(lab.config)
+    changed = lab.at_target("SELECT payment_no, account_id FROM $.payment WHERE kind = 'ORDER' AND status = 'INIT'")
+    with ledger.session(changed[0][1]) as session:
+        assert session.info["side"] == "target"
+        for number, _ in changed:
+            session.connection().exec_driver_sql(
+                f"UPDATE {lab.name}.payment SET status = 'PAID', bank = 'NEW', bank_no = '8' "
+                f"WHERE kind = 'ORDER' AND payment_no = {number}"
+            )
+    ledger.close()
+    with closing(EdgeVerifier(lab.config)) as verifier:
+        back = roll_back(lab.config, verifier)
+    assert back.go, back.text()
+    written = lab.on_shards("SELECT order_no FROM {pay_order} WHERE channel_no = 'NEW-8' AND state = 1")
+    assert sorted(written) == sorted((number,) for number, _ in changed)
+    assert not any(n for (n,) in lab.on_shards("SELECT COUNT(*) FROM {pay_order} WHERE state = 0"))
     lab.caught_up()
     result = verify_all(lab.config)
     assert result.ok, result.text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal, localcontext
 
@@ -20,6 +21,7 @@ from migrate.model import (
     ShardTable,
     Split,
 )
+from migrate.schema.column import members
 
 Row = Mapping[str, str | None]
 Undo = Callable[[str], str]
@@ -73,7 +75,8 @@ class Translation:
 
 def constants(table: ShardTable) -> dict[str, str]:
     """The columns that are the same in all of the shard's rows, with their values."""
-    return {c.name: c.origin.value for c in table.definition.columns if isinstance(c.origin, Constant)}
+    found = ((c, c.origin.value) for c in table.definition.columns if isinstance(c.origin, Constant))
+    return {column.name: _plain(column, value) for column, value in found}
 
 
 def not_carried(table: ShardTable) -> list[str]:
@@ -97,7 +100,7 @@ def _of_columns(table: ShardTable) -> Iterator[str]:
             yield f"column {column.name} isn't carried, and {column.full_type} can't be kept as it is"
         for made in carried.get(column.name, ()):
             if isinstance(made.origin, Coded):
-                news = [new for _, new in made.origin.codes]
+                news = [_plain(made, new) for _, new in made.origin.codes]
                 if twice := sorted({new for new in news if news.count(new) > 1}):
                     yield f"column {column.name}: {', '.join(twice)} stands for several codes"
 
@@ -161,19 +164,26 @@ def _undo(column: Column, source: Column) -> Undo:
         case Scaled(_, scale):
             return lambda text: _number(text, scale, source)
         case Coded(_, codes):
-            olds = {new: old for old, new in codes}
-            if len(olds) < len(codes):
+            olds = {_plain(column, new): old for old, new in codes if _is_shown(source, old)}
+            if len({_plain(column, new) for _, new in codes}) < len(codes):
                 return _no_code
 
             def decoded(text: str) -> str:
-                if text not in olds:
+                if _plain(column, text) not in olds:
                     raise ValueError(f"no code becomes {text!r}")
-                return olds[text]
+                return olds[_plain(column, text)]
 
             return decoded
         case Renamed(_, True) if source.type in _NUMBERS:
             return lambda text: _number(text, 0, source)
     return lambda text: text
+
+
+def _is_shown(source: Column, code: str) -> bool:
+    """Whether the source's column has a value of that very text."""
+    if source.type in _NUMBERS:
+        return re.fullmatch(r"-?\d+(\.\d+)?", code) is not None and _plain(source, code) == code
+    return source.type != "enum" or code in members(source.full_type)
 
 
 def _no_code(text: str) -> str:
@@ -190,11 +200,11 @@ def _number(text: str, shift: int, source: Column) -> str:
         return f"{fitting if fitting else abs(fitting):f}"
 
 
-def _plain(source: Column, text: str) -> str:
-    """A number without the zeros of ZEROFILL."""
-    if source.type in INTEGERS:
+def _plain(column: Column, text: str) -> str:
+    """A number without zeros before it, as ZEROFILL has them; any other text as it is."""
+    if column.type in INTEGERS:
         return str(int(text))
-    return f"{Decimal(text):f}" if source.type == "decimal" else text
+    return f"{Decimal(text):f}" if column.type == "decimal" else text
 
 
 def _holder(source: Column) -> Undo:

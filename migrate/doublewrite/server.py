@@ -215,9 +215,8 @@ def written_tables(session: Session, config: Config, router: Router) -> dict[Nam
         raise ConfigError(f"the target has no {', '.join(missing)}: run `migrate schema --execute` first")
     for target, name in names.items():
         spelled = {c.name for s in router.tables[target].shards for c in s.definition.columns}
-        if strange := [
-            c.name for c in found[name].columns if c.name.lower() in {s.lower() for s in spelled - {c.name}}
-        ]:
+        own = {c.name for c in found[name].columns}
+        if strange := sorted({s.lower() for s in spelled - own} & {s.lower() for s in own}):
             raise ConfigError(f"{target} spells {', '.join(strange)} differently from a shard or its route")
     return {name: made(name, target, found[name], None) for target, name in names.items()}
 

@@ -246,6 +246,13 @@ def test_a_mapping_that_cannot_be_undone_has_no_double_write(lab: Lab) -> None:
     assert "no sharding is declared" in said.message
 
 
+def test_a_rebuilt_table_spells_its_columns_as_the_route_does(lab: Lab) -> None:
+    lab.ready()
+    lab.on_target("ALTER TABLE $.payment RENAME COLUMN bank TO b", "ALTER TABLE $.payment RENAME COLUMN b TO Bank")
+    with pytest.raises(ConfigError, match=r"payment spells bank differently"):
+        lab.shadow()
+
+
 # -- reads by account --------------------------------------------------------------------------------------------------
 
 

@@ -182,6 +182,30 @@ def test_a_column_of_which_two_are_made() -> None:
         both.back({"amount": "12.34", "cents": "1235"})
 
 
+def test_codes_are_what_the_column_shows() -> None:
+    """A code that no value of the old column is would be stored as another one."""
+    shown = Column("sort", "enum", "enum('a','b')", True, **TEXT)
+    old = replace(OLD, columns=(*OLD.columns, shown))
+    both = Translation(
+        shard(
+            definition=old,
+            columns=COLUMNS | {
+                "status": {"from": "state", "codes": {"0": "INIT", "01": "PAID", "x": "VOID"}},
+                "sort": {"from": "sort", "codes": {"a": 1, "B": 2}},
+                "version": {"value": "01", "type": "int"},
+            },
+        )
+    )  # fmt: skip
+    assert both.back({"status": "INIT"}) == {"state": "0"}
+    assert both.back({"sort": "1"}) == {"sort": "a"}
+    assert both.back({"version": "1"}) == {}
+    for value in ({"status": "PAID"}, {"status": "VOID"}, {"sort": "2"}):
+        with pytest.raises(ValueError, match="no code becomes"):
+            both.back(value)
+    alike = shard(columns=COLUMNS | {"status": {"from": "state", "codes": {"0": "1", "1": "01"}, "type": "int"}})
+    assert irreversible(alike) == ["column state: 1 stands for several codes"]
+
+
 def test_what_stands_in_the_way_is_known_before() -> None:
     assert irreversible(shard()) == []
     hidden = replace(OLD, columns=(*OLD.columns[:-1], replace(OLD.columns[-1], default=None)))

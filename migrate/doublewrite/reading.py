@@ -17,12 +17,14 @@ import threading
 import time
 import zlib
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from sqlalchemy import Connection as SqlConnection
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session as OrmSession
 
 from migrate.config import Config
 from migrate.db import Session
@@ -40,6 +42,7 @@ _AGAIN_S = (0.1, 0.4, 1.0)  # a difference that goes away is a change on its way
 _WINDOW, _SLOW_S, _SLOW = 50, 0.25, 5  # the target is slow if its median is above 250 ms and 5 times the shards'
 _NAMED = re.compile(r"%\((\w+)\)s")
 Row = tuple[Any, ...]
+Ask = Callable[[OrmSession], Iterable[Sequence[Any]]]  # what the application asks one side; rows as it wants them
 
 
 def bucket(key: Key) -> int:
@@ -196,6 +199,14 @@ def ask(session: Session, server: Server, sql: str, args: Any, key: Key) -> list
     values = plan.parameters(args, 0, len(plan.text))
     text = _NAMED.sub("%s", text)
     return session.query(text, values) if values else session.query(text.replace("%%", "%"))
+
+
+def answer(reader: SqlConnection, old: Ask, new: Ask) -> list[Row]:
+    """What the application asks the side that the connection, which only reads, is on."""
+    connection: Any = reader.connection.dbapi_connection
+    connection.reading = lambda sql, args: None
+    with OrmSession(reader, info={"side": connection.side}) as session:
+        return [tuple(row) for row in (new if connection.side == "target" else old)(session)]
 
 
 def at_risk(source: Sequence[Row], target: Sequence[Row]) -> Decimal:

@@ -8,7 +8,7 @@ import os
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -33,7 +33,7 @@ from migrate.doublewrite.epoch import Epoch, Side
 from migrate.doublewrite.errors import NotOnBothSides
 from migrate.doublewrite.outbox import Change
 from migrate.doublewrite.phase import Phase
-from migrate.doublewrite.reading import Comparer, Question, Row, from_target
+from migrate.doublewrite.reading import Ask, Comparer, Question, Row, answer, from_target
 from migrate.doublewrite.router import Router
 from migrate.doublewrite.server import Server, meet_servers
 from migrate.doublewrite.sharding import Key
@@ -45,7 +45,6 @@ POLL_S = 1.0
 _ANSWER_S = 5.0  # the target doesn't take longer to say the phase
 _AVOID_S = 10.0
 _KEY = "sharding_key"
-Ask = Callable[[OrmSession], Iterable[Sequence[Any]]]  # what the application asks one side; rows as it wants them
 
 
 class DoubleWrite:
@@ -139,11 +138,11 @@ class DoubleWrite:
         epoch = self.phase.epoch
         instance = self.router.instance(key, target)
         with self._reader(epoch, key, instance) as reader:
-            rows = _answer(reader, old, new)
+            rows = answer(reader, old, new)
 
         def again(name: str) -> list[Row]:
             with self._connected(name, key) as reader:
-                return _answer(reader, old, new)
+                return answer(reader, old, new)
 
         if self._comparer.wants(epoch, key):
             said = f"{old.__qualname__} and {new.__qualname__}"
@@ -305,13 +304,6 @@ class DoubleWrite:
                 if session is not None:
                     session.close()
                 session = None
-
-
-def _answer(reader: SqlConnection, old: Ask, new: Ask) -> list[Row]:
-    connection: Any = reader.connection.dbapi_connection
-    connection.reading = lambda sql, args: None
-    with OrmSession(reader, info={"side": connection.side}) as session:
-        return [tuple(row) for row in (new if connection.side == "target" else old)(session)]
 
 
 def _told(side: Side, options: dict[str, Any]) -> dict[str, Any]:

@@ -100,9 +100,10 @@ class Capture:
             for image in (before, after):
                 if image is not None:
                     router.back(shard, image)
+        named = (*router.same(shard), *key) if written.shard else key
         money, currency = written.at_stake(*merged)
         return Change(
-            self._server.name, 0, written.target, str(shard), key, row_hash(written.target, key), before, after, txn,
+            self._server.name, 0, written.target, str(shard), key, row_hash(written.target, named), before, after, txn,
             no, f"{txn}-{no}", epoch, money, currency,
         )  # fmt: skip
 

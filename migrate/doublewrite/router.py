@@ -167,6 +167,10 @@ class Router:
         except ValueError as error:
             raise Refused(f"{self.target_of[shard]} and {shard}: {error}; row {dict(row)}") from None
 
+    def same(self, shard: Shard) -> tuple[str, ...]:
+        """What is the same in all rows of the shard on the target, and tells them from those of other tables there."""
+        return tuple(self._mapped[shard].constants.values()) if shard in self._mapped else ()
+
     def kept(self, shard: Shard) -> frozenset[str]:
         """The shard's columns that the target knows nothing of."""
         return self._mapped[shard].kept if shard in self._mapped else frozenset()
@@ -228,10 +232,9 @@ def _families(table: MergedTable, shardings: Sequence[Sharding]) -> list[_Family
 
 def _rule(table: MergedTable, shards: Sequence[ShardTable], sharding: Sharding, column: str) -> _Rule:
     try:
-        definition = table.definition.column(column)
+        made = [shard.definition.column(column) for shard in shards]
     except KeyError:
         raise ConfigError(f"sharding.keys: {table.target} has no column {column}") from None
-    made = [shard.definition.column(column) for shard in shards]
     if any(c.converted or source_of(c) is None for c in made):
         raise ConfigError(f"sharding.keys: {table.target}.{column} is no column of the shards, carried as it is")
     places: dict[tuple[int, int], ShardTable] = {}
@@ -244,7 +247,7 @@ def _rule(table: MergedTable, shards: Sequence[ShardTable], sharding: Sharding, 
             )
         places[place] = shard
     schema = formula(sharding.schema_) if sharding.schema_ else None
-    return _Rule(definition.name, formula(sharding.number), schema, places, len(shards))
+    return _Rule(made[0].name, formula(sharding.number), schema, places, len(shards))
 
 
 def _number(name: str) -> int:

@@ -17,10 +17,11 @@ from migrate.config import Config
 from migrate.doublewrite import DoubleWrite
 from migrate.doublewrite.audit import read_status
 from migrate.doublewrite.canal import Sink
-from migrate.doublewrite.pump import Pump
+from migrate.doublewrite.pump import Pump, drain
 from migrate.doublewrite.repair import repair, undo
 from migrate.doublewrite.router import Router
 from migrate.sandbox import Sandbox
+from tests.integration.doublewrite_scene import PATIENCE_S
 from tests.integration.mapping_reverse_lab import ORDER_SQL, Lab, reverse_lab, write
 from verify.journal import BY_DOUBLE_WRITE, Journal
 from verify.run import verify_rows
@@ -151,3 +152,19 @@ def test_what_ticdc_carries_and_no_shard_can_have_is_held(lab: Lab, tmp_path: Pa
     assert "amount can't become amount_cents exactly: 0.011 has more than 2 digits" in reason
     assert [row[:3] for row in lab.shards("pay_order")[0] if row[0] in (70, 71)] == [(70, 8, 1)]
     assert [row[:5] for row in lab.shards("topup")[1] if row[0] == 70] == [(70, 7, 1, None, "N")]
+
+
+def test_rows_of_two_tables_with_one_number_do_not_wait_for_each_other(lab: Lab) -> None:
+    """The order of that number is held on its way to the target; its top-up arrives."""
+    config = lab.ready()
+    ledger = lab.shadow()
+    lab.on_target("UPDATE $.payment SET amount = 0 WHERE kind = 'ORDER' AND payment_no = 1")
+    ledger.deadline_s = 0.1
+    write(ledger, 7, f"UPDATE {lab.schema}.pay_order_1 SET state = 0 WHERE order_no = 1", side="source")
+    report = drain(config, Router.of(config)).run(until_empty=True, seconds=PATIENCE_S)
+    assert "ORDER" not in str(report.held)  # a shard's rows are named by the shard's key
+    assert [reason for reason in report.held.values() if "amount not as the change found it" in reason]
+    write(ledger, 7, f"UPDATE {lab.schema}.topup_1 SET cents = 9 WHERE topup_no = 1", side="source")
+    ledger.close()
+    report = drain(config, Router.of(config)).run(until_empty=True, seconds=PATIENCE_S)
+    assert [row[3] for row in lab.merged() if row[:2] == ("TOPUP", 1)] == [Decimal("0.09")]

@@ -35,7 +35,9 @@ def install(config: Config, execute: bool, as_json: bool) -> None:
     Example: migrate -c migration.toml double-write install --execute
     """
     from migrate.doublewrite.phases import install_everywhere
+    from migrate.doublewrite.router import refuse_one_way
 
+    refuse_one_way(config)
     servers = [str(e) for e in (*config.sources, config.target)]
     if execute:
         install_everywhere(config)

@@ -14,7 +14,7 @@ from migrate.doublewrite import phase as phases
 from migrate.doublewrite.epoch import Epoch, Side
 from migrate.doublewrite.outbox import SCHEMA, install
 from migrate.doublewrite.phase import Phase
-from migrate.doublewrite.router import Router
+from migrate.doublewrite.router import Router, refuse_one_way
 from migrate.doublewrite.server import check_unseen_writers, written_tables
 from migrate.doublewrite.source import Outbox
 from migrate.errors import NoGo
@@ -47,8 +47,7 @@ class Wish:
 def install_everywhere(config: Config) -> None:
     """Creates schema migrate_outbox on every server, and the phase, which is off. Safe to repeat. ConfigError if
     rows of a mapped table can't be written back."""
-    if any(route.mapped for route in config.routes):
-        Router.of(config)
+    refuse_one_way(config)
     for endpoint in (*config.sources, config.target):
         with connect(endpoint, patience_s=config.run.patience_s) as session:
             install(session, config.name, target=endpoint == config.target)

@@ -176,6 +176,12 @@ class Router:
         return self._mapped[shard].kept if shard in self._mapped else frozenset()
 
 
+def refuse_one_way(config: Config) -> None:
+    """ConfigError if rows of a mapped table can't be written back."""
+    if any(route.mapped for route in config.routes):
+        Router.of(config)
+
+
 def obstacles(table: MergedTable, shardings: Sequence[Sharding]) -> list[str]:
     """Why rows of a mapped table can't be written back to its shards, a sentence each; none if they can."""
     if not table.mapped:
@@ -193,13 +199,10 @@ def _unplaced(table: MergedTable, shardings: Sequence[Sharding]) -> Iterator[str
         yield str(error)
         return
     for one, other in combinations(families, 2):
-        if not any(
-            one.constants[name] != other.constants[name] for name in one.constants.keys() & other.constants.keys()
-        ):
-            yield (
-                f"nothing tells rows of {one.shards[0].shard} from those of {other.shards[0].shard}: give both routes "
-                "a constant"
-            )
+        both = one.constants.keys() & other.constants.keys()
+        if all(one.constants[name] == other.constants[name] for name in both):
+            first, second = one.shards[0].shard, other.shards[0].shard
+            yield f"nothing tells rows of {first} from those of {second}: give both routes a constant"
     if any(family.rule is None and len(family.shards) > 1 for family in families):
         yield "no sharding is declared for it: add it to sharding.toml of the pack"
 

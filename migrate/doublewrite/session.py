@@ -145,7 +145,7 @@ class DoubleWrite:
                 return answer(reader, old, new)
 
         if self._comparer.wants(epoch, key):
-            said = f"{old.__qualname__} and {new.__qualname__}"
+            said = " and ".join(getattr(asked, "__qualname__", repr(asked)) for asked in (old, new))
             self._comparer.ask(Question(key, said, None, epoch, instance, again))
         return rows
 

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import text
 
+from migrate.cli import cli
 from migrate.doublewrite import Refused
 from migrate.doublewrite.audit import read_status
 from migrate.doublewrite.phases import Wish, change
@@ -132,6 +134,9 @@ def test_a_mapping_that_cannot_be_undone_has_no_double_write(lab: Lab) -> None:
     with pytest.raises(ConfigError, match="payment: column state: INIT stands for several codes"):
         lab.ready(routes)
     config = lab.config(routes)
+    shown = CliRunner().invoke(cli, ["-c", str(config.path), "double-write", "install"])
+    assert shown.exit_code == 2  # without --execute too
+    assert "INIT stands for several codes" in shown.output
     (said,) = [c for c in run_preflight(config).checks if c.name == "way_back"]
     assert said.status == "warning"
     assert "column state: INIT stands for several codes" in said.message

@@ -22,6 +22,7 @@ from migrate.faults import fault_point
 from migrate.holder import owner
 from migrate.position import Position, capture
 from migrate.state import State
+from migrate.sync.status import read_sync_status
 
 SHARES = (1, 10, 50, 100)  # per cent of the accounts that read-switch reads from the target, one step at a time
 _NEXT = {
@@ -192,9 +193,14 @@ def _begin(config: Config, wish: Wish, in_step: bool, within_s: float) -> Phase:
     def take(session: Session, endpoint: Endpoint) -> None:
         positions[endpoint.name] = capture(session, endpoint.name)
 
-    phase = _spread(config, wish, "handover" if synced else "outbox", take)
     if not synced:
-        return phase
+        return _spread(config, wish, "outbox", take)
+    _stand_still(config, within_s)
+    try:
+        _spread(config, wish, "handover", take)
+    except BaseException:
+        _go_on(config)
+        raise
     with State.open(config) as state:
         for name, position in positions.items():
             state.session.execute(
@@ -206,13 +212,51 @@ def _begin(config: Config, wish: Wish, in_step: bool, within_s: float) -> Phase:
     return _hand_over(config, within_s)
 
 
+def _stand_still(config: Config, within_s: float) -> None:
+    """Has sync stand where it is, so that it isn't past the position that it is to hand over at before that is known.
+    NoGo if it doesn't come to that in time. Should this process die, sync goes on by itself soon."""
+    with State.open(config) as state:
+        for source in config.sources:
+            state.session.execute(
+                "REPLACE INTO migrate_meta.halt (migration, instance, requested_by, `until`) "
+                "VALUES (%s, %s, %s, NOW(6) + INTERVAL %s SECOND)",
+                (config.name, source.name, f"double-write {owner()}"[:200], 60 + int(within_s)),
+            )
+    waited = 0.0
+    while True:
+        with connect(config.target, patience_s=config.run.patience_s) as session:
+            runs = {f.instance for f in read_sync_status(config, session, shards=False).followers if f.running}
+            stands = session.query(
+                "SELECT instance FROM migrate_meta.halt WHERE migration = %s AND reached_at IS NOT NULL", [config.name]
+            )
+        left = runs - {str(instance) for (instance,) in stands}
+        if not left:
+            return
+        if waited >= within_s:
+            _go_on(config)
+            raise NoGo(f"sync of {', '.join(sorted(left))} doesn't stand still for the handover: see `migrate status`")
+        wait(0.2)
+        waited += 0.2
+
+
+def _go_on(config: Config) -> None:
+    """Lets sync go on."""
+    with State.open(config) as state:
+        state.session.execute(
+            "DELETE FROM migrate_meta.halt WHERE migration = %s AND requested_by = %s",
+            (config.name, f"double-write {owner()}"[:200]),
+        )
+
+
 def _hand_over(config: Config, within_s: float) -> Phase:
     """Waits until sync has reached the position from which the outbox has everything; then the outbox delivers."""
     waited = 0.0
     while True:
         with State.open(config) as state, phases.locked(state) as phase:
             left = state.session.query(
-                "SELECT instance FROM migrate_meta.halt WHERE migration = %s AND reached_at IS NULL", [config.name]
+                "SELECT instance FROM migrate_meta.halt WHERE migration = %s "
+                "AND (reached_at IS NULL OR position IS NULL)",
+                [config.name],
             )
             if phase.forward != "handover" or not left:
                 if phase.forward == "handover":

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 from migrate.copy.copier import copy
-from migrate.doublewrite import DoubleWrite, fence
+from migrate.doublewrite import DoubleWrite, fence, phases
+from migrate.doublewrite.phase import Phase
 from migrate.doublewrite.phases import Wish, change
 from migrate.sandbox import Sandbox
-from tests.integration.doublewrite_scene import Scene, delivered, scene
+from tests.integration.doublewrite_scene import Scene, delivered, scene, until
 from tests.integration.shards import run
 
 pytestmark = pytest.mark.timeout(600)
@@ -101,3 +104,32 @@ def test_the_handover_from_sync_and_back(stage: Scene) -> None:
     catch_up(stage)
     assert stage.same()
     assert {b for (b,) in stage.on_target("account", "balance")} == {-11}
+
+
+def test_sync_does_not_go_past_the_handover(stage: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is captured isn't applied by sync as well, however late that is told where to stop: the changes of a row
+    would find it changed already, and be held."""
+    ledger = stage.open(deadline_s=0.0)
+    spread = phases._spread
+
+    def balances() -> set[int]:
+        return {int(b) for (b,) in stage.on_target("account", "balance")}
+
+    def slow(*args: Any) -> Phase:
+        made = spread(*args)
+        pay(ledger, 10)
+        end = time.monotonic() + 5
+        while balances() != {89} and time.monotonic() < end:  # which a sync that goes on brings
+            time.sleep(0.1)
+        return made
+
+    with syncing(stage):
+        pay(ledger, 1)
+        until(lambda: balances() == {99}, "sync follows")
+        monkeypatch.setattr(phases, "_spread", slow)
+        assert change(stage.config, Wish("shadow"), within_s=100).forward == "outbox"
+        pay(ledger, 100)
+        report = stage.drain()
+        assert report.ok, report.text()
+        assert balances() == {-11}
+        assert stage.same()

@@ -18,10 +18,10 @@ from migrate.position import Position, reached
 from migrate.schema.stored import definition_to_json
 from migrate.sync.apply import Collision, write_share
 from migrate.sync.batch import Batch, Doubt
+from migrate.sync.changes import prepared
 from migrate.sync.elsewhere import Elsewhere
 from migrate.sync.marks import PARTS, Mark, Marks, json_literal
 from migrate.sync.resolution import read_holds
-from migrate.sync.shares import Share, shares
 from migrate.sync.writer import Writer
 
 log = logging.getLogger("migrate")
@@ -57,12 +57,17 @@ class Appliers:
         self._done = [m.seq for m in marks]
         self._departed = [m.departed.targets if m.departed else frozenset() for m in marks]
 
+    @staticmethod
+    def prepare(batch: Batch) -> None:
+        """Makes what the statements of a whole batch will say, while the target is busy with the one before."""
+        batch.shares = prepared(batch, PARTS)
+
     @property
     def free(self) -> bool:
         return self._running is None or self._running.done()
 
     def submit(self, batch: Batch, parts: list[int] | None = None) -> None:
-        """Starts applying a batch (of those parts only, if given). The one before must be in."""
+        """Starts applying a prepared batch (of those parts only, if given). The one before must be in."""
         self._running = self._pool.submit(self._apply, batch, parts or list(range(PARTS)))
 
     def landed(self, within_s: float) -> bool:
@@ -159,15 +164,14 @@ class Appliers:
     def _attempt(self, batch: Batch, parts: list[int], goal: int) -> None:
         try:
             self._settle()
-            work = shares(batch, PARTS)
             waiting = [p for p in parts if self._done[p] < goal]
             leaving = {str(t) for t in batch.leaving}
-            self._together([p for p in waiting if not leaving <= self._departed[p]], work, batch, goal, leaving=leaving)
+            self._together([p for p in waiting if not leaving <= self._departed[p]], batch, goal, leaving=leaving)
             if batch.doubts or batch.definitions or batch.replacements:  # in before anything that counts on it
-                self._together(waiting[:1], work, batch, goal, first=True)
+                self._together(waiting[:1], batch, goal, first=True)
                 waiting = waiting[1:]
             if waiting and self._marks.held not in batch.doubts:
-                self._together(waiting, work, batch, goal)
+                self._together(waiting, batch, goal)
         except (ConnectionLost, OutcomeUnknown, TryAgain) as error:
             self.reason = f"waiting: {error}"
             self.retries += 1
@@ -175,15 +179,14 @@ class Appliers:
             raise
 
     def _together(
-        self, parts: list[int], work: list[Share], batch: Batch, goal: int, *,
-        first: bool = False, leaving: Set[str] | None = None,
-    ) -> None:  # fmt: skip
+        self, parts: list[int], batch: Batch, goal: int, *, first: bool = False, leaving: Set[str] | None = None
+    ) -> None:
         """Prepares all the parts, and commits them when none of them had anything against it. `leaving`: only what
         leaves those tables."""
         if not parts:
             return
         try:
-            self._each(parts, lambda p: self._prepare(p, work[p], batch, goal, first, leaving))
+            self._each(parts, lambda p: self._prepare(p, batch, goal, first, leaving))
         except BaseException:
             self._each(parts, self._roll_back)
             raise
@@ -196,13 +199,13 @@ class Appliers:
         for error in sorted(errors, key=lambda e: isinstance(e, Doubt)):  # a lost connection before a doubt
             raise error
 
-    def _prepare(self, part: int, share: Share, batch: Batch, goal: int, first: bool, leaving: Set[str] | None) -> None:
+    def _prepare(self, part: int, batch: Batch, goal: int, first: bool, leaving: Set[str] | None) -> None:
         writer = self._writers[part]
         if writer is None:
             writer = self._writers[part] = Writer(self._config.target)
         writer.execute("BEGIN OPTIMISTIC")
         departed = self._departed[part]
-        write_share(writer, share, batch, self._elsewhere, departed, leaving)
+        write_share(writer, batch.shares[part], batch, self._elsewhere, departed, leaving)
         if first:
             self._marks.hold(writer, batch, [d >= goal for d in self._done], self._departed)
             if self._marks.held not in batch.doubts:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Hashable, Iterable, Set
-from itertools import islice
+from collections.abc import Hashable, Set
 from typing import Protocol
 
 from migrate.copy.rowformat import RowRefused
 from migrate.errors import AccessDenied, ConnectionLost, MigrateError, ServerError, TryAgain
 from migrate.model import Shard, Target, quote
 from migrate.position import Position
-from migrate.sync.batch import AFTER, BEFORE, NOW, WAS, Batch, Doubt, Entry, Image, Layout
+from migrate.sync.batch import Batch, Doubt, Image, Layout
+from migrate.sync.changes import Changes, Group, Overwriting, Ready, Rows, Share
 from migrate.sync.handover import Moved
-from migrate.sync.shares import Changes, Rows, Share
 from migrate.sync.twins import Twin
 from migrate.sync.writer import RawRow, Writer
 
 _NOT_YET = (1054, 1146)  # no such column, no such table
-_KEYS = 2000  # keys in one statement
 
 
 class Elsewhere(Protocol):
@@ -58,22 +55,20 @@ def write_share(
 
     departed: tables whose rows that leave have left already. leaving: tables of which these alone are to be written.
     """
-    for target, entries in share.items():
+    for target, changes in list(share.items()):
         if leaving is not None and str(target) not in leaving:
             continue
         try:
-            if batch.fuzzy:
-                _write_over(writer, target, entries, batch, elsewhere)
+            if isinstance(changes, Overwriting):
+                _write_over(writer, target, changes, batch, elsewhere)
                 continue
-            known = batch.lent.get(target, frozenset())
+            if known := batch.lent.get(target, frozenset()):
+                changes = Changes(changes.entries, known)  # noqa: PLW2901
             try:
-                changes = Changes(entries, known)
                 if str(target) not in departed:
                     _depart(writer, target, changes, batch, elsewhere)
-                else:
-                    changes.leave()
                 if leaving is None:
-                    _arrive(writer, target, changes, batch, elsewhere)
+                    _arrive(writer, target, changes, batch, elsewhere, left=str(target) in departed)
             except Doubt as doubt:  # where rows may be ahead of us, they are written over
                 if (ahead := elsewhere.lent(writer, target, batch.start)) <= known:
                     raise
@@ -95,51 +90,54 @@ def write_share(
 
 def _depart(writer: Writer, target: Target, changes: Changes, batch: Batch, elsewhere: Elsewhere) -> None:
     """First what leaves, so that what comes finds its unique values free."""
-    missing = _compare(writer, target, changes.gone + changes.given, careful=batch.careful)
-    if missing:
-        changes.gone = [row for row in changes.gone if id(row[1]) not in missing]
-        changes.given = [row for row in changes.given if id(row[1]) not in missing]
-    gone = _ours(writer, target, changes.gone, elsewhere) if batch.careful else changes.gone
-    _delete(writer, target, _ours(writer, target, changes.over_gone, elsewhere))
-    if _delete(writer, target, gone + changes.given) != len(gone) + len(changes.given):
+    leaving = changes.leaving
+    missing = _compare(writer, target, leaving, careful=batch.careful)
+    if missing or (batch.careful and changes.gone):
+        gone, given = ([row for row in rows if id(row[1]) not in missing] for rows in (changes.gone, changes.given))
+        leaving = Ready((_ours(writer, target, gone, elsewhere) if batch.careful else gone) + given)
+    _delete(writer, target, Ready(_ours(writer, target, changes.over_gone, elsewhere)))
+    if _delete(writer, target, leaving) != len(leaving):
         raise MigrateError(f"{target}: rows that were read in this transaction could not be deleted in it")
 
 
-def _arrive(writer: Writer, target: Target, changes: Changes, batch: Batch, elsewhere: Elsewhere) -> None:
-    """The rest: what changes in its place, and what comes."""
-    missing = _compare(writer, target, changes.changed_from, careful=batch.careful)
-    came, perhaps = changes.came, changes.perhaps
+def _arrive(
+    writer: Writer, target: Target, changes: Changes, batch: Batch, elsewhere: Elsewhere, *, left: bool
+) -> None:
+    """The rest: what changes in its place, and what comes. `left`: what leaves did so before this transaction."""
+    missing = _compare(writer, target, changes.standing, careful=batch.careful)
+    coming, replacing, perhaps = changes.coming, changes.replacing, changes.perhaps
     if target in batch.settled:
-        came = _not_there(writer, target, came)
+        came = _not_there(writer, target, changes.came)
         perhaps = perhaps + came if batch.careful else perhaps
-    _delete(writer, target, _left(writer, target, perhaps, elsewhere))
-    _delete(writer, target, changes.over)
-    gone = {layout.text_key(image) for layout, image in changes.changed_from if id(image) in missing}
-    back = [row for row in changes.changed if gone and row[0].text_key(row[1]) in gone]
-    changed = [row for row in changes.changed if row not in back] if back else changes.changed
-    for rows, replace in (changed, True), (changes.fresh + came + back, False):
+        coming = Ready(changes.fresh + came)
+    _delete(writer, target, Ready(_left(writer, target, perhaps, elsewhere)))
+    _delete(writer, target, Ready(changes.over))
+    if missing:
+        gone = {layout.text_key(image) for layout, image in changes.changed_from if id(image) in missing}
+        back = [row for row in changes.changed if row[0].text_key(row[1]) in gone]
+        replacing = Ready([row for row in changes.changed if row not in back])
+        coming = Ready(coming.rows + back)
+    for rows, replace in (replacing, True), (coming, False):
         if said := _load(writer, target, rows, replace=replace):
             writer.execute("ROLLBACK")  # what stood there before is to be looked at
-            known = changes.gone + changes.given + changes.changed_from
-            raise _collision(writer, target, rows, known, said, elsewhere)
+            known = changes.changed_from + ([] if left else changes.leaving.rows)
+            raise _collision(writer, target, rows.rows, known, said, elsewhere)
 
 
-def _write_over(writer: Writer, target: Target, entries: list[Entry], batch: Batch, elsewhere: Elsewhere) -> None:
-    gone = [(e[WAS] or e[NOW], e[BEFORE]) for e in entries if e[AFTER] is None]
-    there = [(e[NOW], e[AFTER]) for e in entries if e[AFTER] is not None]
-    new = [(e[NOW], e[AFTER]) for e in entries if e[WAS] is None and e[AFTER] is not None and e[NOW].crowded]
-    if present := _present(writer, target, new):
+def _write_over(writer: Writer, target: Target, rows: Overwriting, batch: Batch, elsewhere: Elsewhere) -> None:
+    if present := _present(writer, target, rows.new):
         if sentence := elsewhere.key_sentence(present):
             raise Collision(target, sentence, passing=True)
         if batch.overwriting and target not in batch.settled:
             raise Collision(target, _taken(present), passing=False)
-    _delete(writer, target, _ours(writer, target, gone, elsewhere))
-    others = _unique_taken(writer, target, [row for row in there if row[0].crowded], set())
+    _delete(writer, target, Ready(_ours(writer, target, rows.gone, elsewhere)))
+    others = _unique_taken(writer, target, [row for row in rows.there.rows if row[0].crowded], set())
     if others and (sentence := elsewhere.unique_sentence(others)):
         raise Collision(target, sentence, passing=True)
-    if not all(row[0].bytewise for row in there):
-        there = _not_taken(writer, target, there, elsewhere)
-    for columns, lines in _lines(there).items():
+    there = rows.there
+    if not all(row[0].bytewise for row in there.rows):
+        there = Ready(_not_taken(writer, target, there.rows, elsewhere))
+    for columns, lines in there.lines.items():
         _, warnings = writer.load(target, columns, lines, replace=True)
         if warnings:
             raise Doubt(target, f"the target would not take rows as they are: {'; '.join(writer.warnings()[:3])}")
@@ -166,7 +164,7 @@ def _ours(writer: Writer, target: Target, gone: Rows, elsewhere: Elsewhere) -> R
     present = _present(writer, target, [row for row in gone if row[0].crowded])
     moved = {id(row[1]): row for row in elsewhere.keys(present)}
     if far := [row for row in moved.values() if row[2].instance != row[0].shard.instance]:
-        _delete(writer, target, [(layout, image) for layout, image, _ in far])
+        _delete(writer, target, Ready([(layout, image) for layout, image, _ in far]))
         if said := elsewhere.hand_over(writer, target, far):
             raise Collision(target, f"the target would not take rows of {far[0][2]} as they are: {said}", passing=True)
     return [row for row in gone if id(row[1]) not in moved]
@@ -182,47 +180,32 @@ def _left(writer: Writer, target: Target, rows: Rows, elsewhere: Elsewhere) -> R
 def _not_there(writer: Writer, target: Target, rows: Rows) -> Rows:
     """The rows but for those that the target has exactly as they are."""
     missing: Rows = []
-    for layout, some in _batches(rows):
-        found = _select(writer, target, layout, some)
-        for now, image in some:
-            row = found.get(now.text_key(image))
+    for group in Ready(rows).groups:
+        found = _select(writer, target, group)
+        for (now, image), (key, _) in zip(group.rows, group.shown, strict=True):
+            row = found.get(key)
             if row is None or now.decoder.unlike(image, row):
                 missing.append((now, image))
     return missing
 
 
-def _batches(rows: Rows) -> Iterable[tuple[Layout, Rows]]:
-    """The rows in groups of one column list and of a size that fits a statement."""
-    groups: dict[tuple[str, ...], Rows] = defaultdict(list)
-    for row in rows:
-        groups[row[0].decoder.columns].append(row)
-    for group in groups.values():
-        waiting = iter(group)
-        while some := list(islice(waiting, _KEYS)):
-            yield some[0][0], some
-
-
-def _where(layout: Layout, rows: Rows) -> str:
-    names = [quote(c) for c in layout.key_columns]
-    left = names[0] if len(names) == 1 else f"({', '.join(names)})"
-    return f"{left} IN ({','.join([row.decoder.key_literal(image) for row, image in rows])})"
-
-
-def _select(writer: Writer, target: Target, layout: Layout, rows: Rows) -> dict[Hashable, RawRow]:
-    key_of = layout.row_key
-    found = writer.rows(f"SELECT {layout.decoder.select} FROM {target.sql} WHERE {_where(layout, rows)}")
+def _select(writer: Writer, target: Target, group: Group) -> dict[Hashable, RawRow]:
+    key_of = group.layout.row_key
+    found = writer.rows(f"SELECT {group.layout.decoder.select} FROM {target.sql} WHERE {group.where}")
     return {key_of(row): row for row in found}
 
 
-def _compare(writer: Writer, target: Target, known: Rows, *, careful: bool) -> set[int]:
+def _compare(writer: Writer, target: Target, known: Ready, *, careful: bool) -> set[int]:
     """Doubt if a row of the target isn't what the source's was before its change. `careful`: one may be missing, since
     another shard gave up its key and took ours for it. Gives the images (by id) of these."""
     missing = set()
-    for layout, rows in _batches(known):
-        found = _select(writer, target, layout, rows)
-        for now, image in rows:
+    for group in known.groups:
+        found = _select(writer, target, group)
+        for (now, image), (key, texts) in zip(group.rows, group.shown, strict=True):
+            row = found.get(key)
+            if row == texts:
+                continue
             decoder = now.decoder
-            row = found.get(now.text_key(image))
             if row is None and careful and now.crowded:
                 missing.add(id(image))
                 continue
@@ -240,29 +223,20 @@ def _compare(writer: Writer, target: Target, known: Rows, *, careful: bool) -> s
 def _present(writer: Writer, target: Target, rows: Rows) -> Rows:
     """Those of the rows whose key is on the target."""
     present: Rows = []
-    for layout, some in _batches(rows):
-        found = _select(writer, target, layout, some)
-        present += [(now, image) for now, image in some if now.text_key(image) in found]
+    for group in Ready(rows).groups:
+        found = _select(writer, target, group)
+        present += [row for row, (key, _) in zip(group.rows, group.shown, strict=True) if key in found]
     return present
 
 
-def _delete(writer: Writer, target: Target, rows: Rows) -> int:
-    return sum(
-        writer.execute(f"DELETE FROM {target.sql} WHERE {_where(layout, some)}") for layout, some in _batches(rows)
-    )
+def _delete(writer: Writer, target: Target, rows: Ready) -> int:
+    return sum(writer.execute(f"DELETE FROM {target.sql} WHERE {group.where}") for group in rows.groups)
 
 
-def _lines(rows: Rows) -> dict[tuple[str, ...], list[bytes]]:
-    lines: dict[tuple[str, ...], list[bytes]] = defaultdict(list)
-    for layout, image in rows:
-        lines[layout.decoder.columns].append(layout.decoder.line(image))
-    return lines
-
-
-def _load(writer: Writer, target: Target, rows: Rows, *, replace: bool) -> str:
+def _load(writer: Writer, target: Target, rows: Ready, *, replace: bool) -> str:
     """What the target has against some of the rows; '' if all are in."""
     said = ""
-    for columns, lines in _lines(rows).items():
+    for columns, lines in rows.lines.items():
         affected, warnings = writer.load(target, columns, lines, replace=replace)
         if (affected, warnings) != (len(lines), 0) and not said:
             said = "; ".join(writer.warnings()[:3]) or f"{len(lines)} rows were sent, {affected} changes made"
@@ -299,9 +273,10 @@ def _taken(rows: Rows) -> str:
 def _unique_taken(writer: Writer, target: Target, rows: Rows, ours: set[Hashable]) -> Rows:
     """Those of the rows of whose unique values one is on the target with another key, that isn't one of ours."""
     found: Rows = []
-    for layout, some in _batches(rows):
+    for group in Ready(rows).groups:
+        layout = group.layout
         for places in layout.uniques:
-            whole = [(now, image) for now, image in some if all(image[i] is not None for i in places)]
+            whole = [(now, image) for now, image in group.rows if all(image[i] is not None for i in places)]
             if not whole or not places:
                 continue
             names = ", ".join(quote(layout.decoder.columns[i]) for i in places)

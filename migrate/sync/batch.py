@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
+from operator import itemgetter
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from migrate.errors import MigrateError
 from migrate.model import MergedTable, Shard, TableDef, Target
 from migrate.position import Position
 from migrate.sync.image import RowDecoder
 from migrate.sync.writer import RawRow
+
+if TYPE_CHECKING:
+    from migrate.sync.changes import Share
 
 Image = tuple[Any, ...]
 
@@ -25,8 +29,8 @@ class Layout:
     """
 
     __slots__ = (
-        "bytewise", "crowded", "decoder", "definition", "engine", "key_columns", "places", "shard", "table", "target",
-        "uniques", "valid",
+        "bytewise", "crowded", "decoder", "definition", "engine", "key_columns", "places", "row_key", "shard", "table",
+        "target", "uniques", "valid",
     )  # fmt: skip
 
     def __init__(self, shard: Shard, table: MergedTable, definition: TableDef, decoder: RowDecoder):
@@ -34,6 +38,8 @@ class Layout:
         place = {name: i for i, name in enumerate(decoder.columns)}
         self.key_columns = tuple(c.name for c in definition.key_columns)
         self.places = tuple(place[name] for name in self.key_columns)
+        # The key of a row as it was read from the target.
+        self.row_key: Callable[[RawRow], Hashable] = itemgetter(*self.places) if self.places else lambda _: ()
         key = definition.key
         secondary = [i for i in definition.unique_indexes if key is None or i.name != key.name]
         self.uniques = tuple(tuple(place[c] for c in i.columns if c in place) for i in secondary)
@@ -44,14 +50,17 @@ class Layout:
         self.definition, self.engine = definition, definition.engine
         self.valid = True
 
-    def text_key(self, image: Image) -> Hashable:
-        """The key as the target shows it, as row_key gives it. RowRefused if the target can't have the row."""
+    def texts(self, image: Image) -> RawRow:
+        """The row as the target shows it. RowRefused if the target can't have it."""
         try:
-            texts = self.decoder.texts(image)
+            return self.decoder.texts(image)
         except ValueError:
             self.decoder.line(image)  # says which column, and why
             raise
-        return tuple([texts[i] for i in self.places])
+
+    def text_key(self, image: Image) -> Hashable:
+        """The key as the target shows it, as row_key gives it. RowRefused if the target can't have the row."""
+        return self.row_key(self.texts(image))
 
     def unique_values(self, image: Image) -> list[tuple[tuple[str, ...], str, str]]:
         """The unique values without NULL, but for the key: the columns, literals, and in words."""
@@ -65,10 +74,6 @@ class Layout:
             for places in self.uniques
             if places and all(image[i] is not None for i in places)
         ]
-
-    def row_key(self, row: RawRow) -> Hashable:
-        """The key of a row as it was read from the target."""
-        return tuple([row[i] for i in self.places])
 
     def twice(self, batch: Batch, image: Image) -> str:
         """In words: a row of this shard has the key of a row that another shard still has."""
@@ -123,6 +128,8 @@ class Batch:
     careful: bool = False
     overwriting: bool = False
     tables: dict[Target, Entries] = field(default_factory=dict)
+    # What each part has to write, once the batch is whole.
+    shares: list[Share] = field(default_factory=list)
     # Rows whose key is still another shard's: a row that moves is inserted at its new place before it leaves the old.
     doubled: dict[tuple[Target, Hashable], tuple[Layout, Image]] = field(default_factory=dict)
     doubled_at: float = 0.0  # since when, by the monotonic clock
@@ -255,6 +262,8 @@ class Batch:
     def forget(self, target: Target) -> None:
         """Leaves the changes of a table out, and what was doubtful about them."""
         self.tables.pop(target, None)
+        for share in self.shares:
+            share.pop(target, None)
         self.doubts.pop(target, None)
         self.leaving.discard(target)
         self.doubled = {k: v for k, v in self.doubled.items() if k[0] != target}

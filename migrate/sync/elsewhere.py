@@ -12,10 +12,10 @@ from migrate.model import Shard, Target
 from migrate.position import Position, standing
 from migrate.sync.asking import Asking
 from migrate.sync.batch import Image, Layout
+from migrate.sync.changes import Rows
 from migrate.sync.handover import Moved, put
 from migrate.sync.lent import lent
 from migrate.sync.router import Router
-from migrate.sync.shares import Rows
 from migrate.sync.twins import Twin, find_twin
 from migrate.sync.writer import Writer
 

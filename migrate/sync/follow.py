@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 from migrate.config import Config
 from migrate.db import connect, wait
@@ -18,12 +19,17 @@ from migrate.sync.router import Router
 
 log = logging.getLogger("migrate")
 
+# An applier that has its answer from the target waits so long at most for the thread that decodes: 5 ms, which is
+# Python's own, would be as long as a statement.
+_SWITCH_S = 0.0005
+
 
 def follow(config: Config, instance: str, until: Position | None) -> Progress:
     """Follows an instance until it is told to stop, or to exactly `until`; gives what it did.
 
     A source that goes away is waited for up to the config's patience, from the last batch that came on.
     """
+    sys.setswitchinterval(_SWITCH_S)
     progress = Progress(reason=f"connecting to {config.source(instance)}")
     monitor = Monitor(config, instance, progress)
     monitor.start()

@@ -17,6 +17,9 @@ class Goal:
     position: Position | None
     exactly: bool
 
+    def __bool__(self) -> bool:
+        return self.position is not None
+
     def reached(self, position: Position) -> bool:
         return self.position is not None and reached(position, self.position)
 

@@ -14,7 +14,7 @@ from migrate.sync.batch import Batch
 from migrate.sync.writer import Writer
 
 # Parts of an instance's changes that are written at once. A constant: their positions are kept one by one.
-PARTS = 2
+PARTS = 4
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ class Progress:
     changes: int = 0
     transactions: int = 0
     batches: int = 0
+    waited_s: float = 0.0  # for the target, with a batch at hand
     retries: int = 0
     reconnects: int = 0
     doubts: int = 0

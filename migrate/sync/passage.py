@@ -34,6 +34,7 @@ log = logging.getLogger("migrate")
 # felt as memory here, and as a long transaction there.
 _CHANGES = 30_000
 _BYTES = 24 << 20
+_ENOUGH = 5_000  # so many are applied as soon as the appliers are free
 _NEAR_S = 5.0  # closer to the source than this, what has come is applied as soon as the appliers are free
 _LOOK_S = 0.25  # how often the appliers are asked what they wait for
 _SLOW_S = 5.0  # a batch that takes the target longer than this is followed by smaller ones
@@ -216,7 +217,8 @@ class Passage:
     def _boundary(self) -> str | None:
         """Between two transactions: applies what is due, and listens. Gives a reason to leave the stream."""
         batch = self._batch
-        self._goal.check_end(self._stream.position())
+        if self._goal:
+            self._goal.check_end(self._stream.position())
         if self._redo is not None:
             if self._redo.inside or not reached(self._stream.position(), self._redo.position):
                 return None
@@ -233,7 +235,8 @@ class Passage:
             return True
         if batch.fuzzy and not self._overwrite and reached(self._stream.position(), self._consistent):
             return True
-        return batch.transactions > 0 and self._appliers.free and time() - batch.source_time < _NEAR_S
+        some = batch.transactions > 0 and (batch.changes >= _ENOUGH or time() - batch.source_time < _NEAR_S)
+        return some and self._appliers.free
 
     def _idle(self) -> str | None:
         """Nothing more has come: applies what has."""
@@ -278,7 +281,7 @@ class Passage:
 
     def _wanted(self) -> str | None:
         """Why to leave the stream here."""
-        if self._goal.reached(self._stream.position()):
+        if self._goal and self._goal.reached(self._stream.position()):
             return "end"
         if self._monitor.wanted != "run":
             return self._monitor.wanted
@@ -324,6 +327,7 @@ class Passage:
         if batch.doubled and self._redo is None:
             for (target, _), (layout, image) in list(batch.doubled.items()):
                 self._doubt(target, layout.twice(batch, image))
+        self._appliers.prepare(batch)
         self._land()
         if self._held_again or not (batch.transactions or batch.changes or batch.doubts or self._redo):
             self._batch = self._new_batch()
@@ -348,9 +352,11 @@ class Passage:
         if self._flying is None:
             return
         batch, begun = self._flying
+        waiting = monotonic()
         while not self._appliers.landed(_LOOK_S):
             self._progress.reason = self._appliers.reason or self._slow
         self._appliers.wait()
+        self._progress.waited_s += monotonic() - waiting
         self._flying = self._grows_until = None
         for target in batch.doubts:
             self._router.hold(target)

@@ -50,8 +50,8 @@ class SyncReport:
             "changes": sum(p.changes for p in self.instances.values()),
             "transactions": sum(p.transactions for p in self.instances.values()),
             "instances": {
-                name: {k: v for k, v in vars(p).items() if k in ("changes", "transactions", "batches", "retries",
-                                                                  "reconnects", "position")}
+                name: {"changes": p.changes, "transactions": p.transactions, "batches": p.batches, "retries": p.retries,
+                       "reconnects": p.reconnects, "position": p.position, "waited_s": round(p.waited_s, 3)}
                 for name, p in self.instances.items()
             },
             "holds": [h.document() for h in self.status.holds],

@@ -10,7 +10,7 @@ from migrate.db import Session
 from migrate.model import Shard, Target, quote
 from migrate.sync.batch import Image, Layout
 from migrate.sync.router import Router
-from migrate.sync.shares import Rows
+from migrate.sync.changes import Rows
 from migrate.sync.writer import Writer
 
 

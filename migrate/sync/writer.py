@@ -40,7 +40,7 @@ class Writer:
         """All rows of a result, each value as the server's bytes."""
         connection = self._connection
         try:
-            connection.query(sql.encode(), raw=True, buffered=False, raw_as_string=False)
+            connection.query(sql.encode(), raw=True, buffered=True, raw_as_string=False)
             found = list(iter(connection.fetch_row, None))
             connection.free_result()
         except MySQLInterfaceError as error:

@@ -142,7 +142,7 @@ class Ledger:
         seconds = float(ended - begun)
         return {
             "changes": report["changes"], "seconds": round(seconds, 3), "rate": round(report["changes"] / seconds),
-            "cpu_s": round(cpu, 2),
+            "cpu_s": round(cpu, 2), "waited_s": sum(i["waited_s"] for i in report["instances"].values()),
         }  # fmt: skip
 
 

@@ -68,10 +68,10 @@ def test_what_is_written_stays(
     servers: Sandbox, place: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compress: bool
 ) -> None:
     folder = tmp_path / "out"
-    monkeypatch.setenv("MIGRATE_FAULT", "after_file_written:raise:3")
+    monkeypatch.setattr("migrate.faults._ARMED", "after_file_written:raise:3")
     with pytest.raises(MigrateError, match="fault injected"):
         export(place, folder, 1, compress=compress)
-    monkeypatch.delenv("MIGRATE_FAULT")
+    monkeypatch.setattr("migrate.faults._ARMED", None)
     recorded = (folder / "manifest.unfinished.jsonl").read_text()
     kept = {p: p.stat().st_mtime_ns for p in folder.glob("*.csv*") if f'"{p.name}"' in recorded}
     assert len(kept) == 2
@@ -87,10 +87,10 @@ def test_a_file_that_was_lost_comes_again(
 ) -> None:
     """With the bounds that it had, though other files stand behind it and rows have come since."""
     folder = tmp_path / "out"
-    monkeypatch.setenv("MIGRATE_FAULT", "after_file_written:raise:5")
+    monkeypatch.setattr("migrate.faults._ARMED", "after_file_written:raise:5")
     with pytest.raises(MigrateError, match="fault injected"):
         export(place, folder, 1)
-    monkeypatch.delenv("MIGRATE_FAULT")
+    monkeypatch.setattr("migrate.faults._ARMED", None)
     schema = place.routes[0].target.split(".")[0]
     lost = folder / f"{schema}.t.000000000001.csv"
     lost.unlink()

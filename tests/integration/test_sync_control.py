@@ -77,7 +77,7 @@ def test_until_caught_up_ends_soon_and_says_what_it_did(desk: Desk) -> None:
     assert set(done) == {"ok", "ended", "seconds", "changes", "transactions", "instances", "holds"}
     assert done["changes"] == 4 and done["instances"]["m1"]["changes"] == 3
     assert set(done["instances"]["m1"]) == {
-        "changes", "transactions", "batches", "retries", "reconnects", "position"
+        "changes", "transactions", "batches", "retries", "reconnects", "position", "waited_s"
     }  # fmt: skip
     desk.scene.same("book")
 

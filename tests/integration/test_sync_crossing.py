@@ -96,6 +96,7 @@ def test_a_row_of_nobody_in_the_way_is_found_all_the_same(scene: Lab) -> None:
     scene.same("far", "near")
 
 
+@pytest.mark.timeout(300)
 def test_killed_while_rows_cross(scene: Lab, tmp_path: Path) -> None:
     """After each commit of what leaves, and around each of the rest: nothing is lost, and nothing is done twice."""
     config = str(config_file(scene, tmp_path))

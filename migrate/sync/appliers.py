@@ -105,7 +105,7 @@ class Appliers:
                 if isinstance(doubt, Collision) and self._clears(doubt, batch, deadline):
                     continue
                 log.warning("%s: %s is held: %s", self._instance, doubt.target, doubt.reason)
-                touched = frozenset(p for p, share in enumerate(shares(batch, PARTS)) if share.get(doubt.target))
+                touched = frozenset(p for p, share in enumerate(batch.shares) if doubt.target in share)
                 batch.hold(doubt.target, doubt.reason, doubt.statement, touched)
             finally:
                 self.reason = ""
@@ -270,7 +270,7 @@ class Appliers:
                 writer.close()
                 self._writers[part] = None
         with Session(self._config.target) as session:
-            self.resume(self._marks.read(session))
+            self.resume(self._marks.claim(session))
         self._doubtful = False
 
     def close(self) -> None:

@@ -146,8 +146,8 @@ def _write_over(writer: Writer, target: Target, rows: Overwriting, batch: Batch,
 def _not_taken(writer: Writer, target: Target, rows: Rows, elsewhere: Elsewhere) -> Rows:
     """Writes the rows whose places are free but for what was there of them; gives the others, which may be written over
     what stands there. Collision if that is a row that only the target takes for one of them."""
-    _delete(writer, target, _present(writer, target, rows))
-    said = _load(writer, target, rows, replace=False)
+    _delete(writer, target, Ready(_present(writer, target, rows)))
+    said = _load(writer, target, Ready(rows), replace=False)
     taken = _not_there(writer, target, rows) if said else []
     if said and not taken:
         raise Doubt(target, f"the target would not take rows as they are: {said}")

@@ -63,14 +63,21 @@ class Marks:
             [(*self._names, part, json.dumps(position)) for part in range(PARTS)],
         )
 
-    def read(self, session: Session) -> list[Mark]:
+    def read(self, session: Session, how: str = "") -> list[Mark]:
         """The marks, by part. MigrateError if they are gone."""
-        found = _read(session, self._own)
+        found = _read(session, self._own, how)
         if len(found) != PARTS:
             raise MigrateError(
                 f"migrate_meta.applied has {len(found)} rows for {self}, expected {PARTS}: restore them, or copy anew"
             )
         return found
+
+    def claim(self, session: Session) -> list[Mark]:
+        """The marks, by part, that nobody moves any more whose transaction began before: the target may still be
+        committing for a client that was killed, or cut off. It is waited for, or fails since its mark was changed."""
+        with session.transaction("BEGIN PESSIMISTIC"):
+            session.execute(f"UPDATE migrate_meta.applied SET committed_at = NOW(6) WHERE {self._own}")
+            return self.read(session, "FOR UPDATE")
 
     def of(self, session: Session, target: Target) -> list[Mark]:
         """How far the changes of one table are applied: where it is held, or where its instance is."""
@@ -157,11 +164,12 @@ class Marks:
         return ".".join(self._names) + (f", {self.held}" if self.held else "")
 
 
-def _read(session: Session, where: str) -> list[Mark]:
+def _read(session: Session, where: str, how: str = "") -> list[Mark]:
     return [
         Mark(seq, json.loads(position), inside, float(at), departed and _parsed(departed))
         for seq, position, inside, at, departed in session.query(
-            f"SELECT seq, position, inside, source_time, departed FROM migrate_meta.applied WHERE {where} ORDER BY part"
+            "SELECT seq, position, inside, source_time, departed FROM migrate_meta.applied WHERE "
+            f"{where} ORDER BY part {how}"
         )
     ]
 

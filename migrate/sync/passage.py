@@ -80,9 +80,8 @@ class Passage:
         self._ordinal = self._inside = 0  # row events of the transaction under way: seen, and in already
         self._moved = False  # whether anything was applied, or nothing is left to be
         try:
-            with connect(self._config.target, patience_s=self._config.run.patience_s) as session:
-                marks = self._marks.read(session)
-                self._consistent = State(self._config.name, session).consistent()[self._instance]
+            marks = State.settled(self._config, lambda state: self._marks.claim(state.session))
+            self._consistent = State.settled(self._config, State.consistent)[self._instance]
             self._appliers.resume(marks)
             behind, ahead = min(marks, key=lambda m: m.seq), max(marks, key=lambda m: m.seq)
             # Parts that were lost between the commits of the others, or after what leaves: their batch is assembled

@@ -9,8 +9,8 @@ from migrate.copy.folded import sql_values, unlike
 from migrate.db import Session
 from migrate.model import Shard, Target, quote
 from migrate.sync.batch import Image, Layout
-from migrate.sync.router import Router
 from migrate.sync.changes import Rows
+from migrate.sync.router import Router
 from migrate.sync.writer import Writer
 
 

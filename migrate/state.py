@@ -31,6 +31,10 @@ _TABLES = (
     # are forgotten when its own is there.
     f"""lent (migration {_NAME}, instance {_NAME}, target VARCHAR(200) COLLATE utf8mb4_bin, row_key CHAR(64), position
         JSON NOT NULL, PRIMARY KEY (migration, instance, target, row_key) CLUSTERED)""",
+    # Keys of rows that an instance's binlog up to there has no say in: another shard's row, which came later, has their
+    # place.
+    f"""overtaken (migration {_NAME}, instance {_NAME}, target VARCHAR(200) COLLATE utf8mb4_bin, row_key CHAR(64),
+        position JSON NOT NULL, PRIMARY KEY (migration, instance, target, row_key) CLUSTERED)""",
     f"""shard_schema (migration {_NAME}, instance {_NAME}, schema_name {_NAME}, table_name {_NAME}, definition JSON NOT
         NULL, PRIMARY KEY (migration, instance, schema_name, table_name))""",
     f"""chunk (migration {_NAME}, instance {_NAME}, schema_name {_NAME}, table_name {_NAME}, number BIGINT NOT NULL,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Set
+from collections.abc import Hashable, Mapping, Set
 from typing import Protocol
 
 from migrate.copy.rowformat import RowRefused
@@ -33,6 +33,10 @@ class Elsewhere(Protocol):
 
     def lent(self, writer: Writer, target: Target, at: Position) -> frozenset[str]: ...
 
+    def overtaken(self, writer: Writer, target: Target, end: Position) -> Mapping[str, bool]: ...
+
+    def give_way(self, writer: Writer, target: Target, rows: Rows) -> set[int]: ...
+
 
 class Collision(Doubt):
     """A row's place is taken on the target. `passing`: by what another shard has too, now, or by what was gone when it
@@ -62,8 +66,9 @@ def write_share(
             if isinstance(changes, Overwriting):
                 _write_over(writer, target, changes, batch, elsewhere)
                 continue
-            if known := batch.lent.get(target, frozenset()):
-                changes = Changes(changes.entries, known)  # noqa: PLW2901
+            known = batch.lent.get(target, frozenset())
+            if (overtaken := elsewhere.overtaken(writer, target, batch.position)) or known:
+                changes = Changes(changes.entries, known, overtaken)  # noqa: PLW2901
             try:
                 if str(target) not in departed:
                     _depart(writer, target, changes, batch, elsewhere)
@@ -107,7 +112,9 @@ def _arrive(
     missing = _compare(writer, target, changes.standing, careful=batch.careful)
     coming, replacing, perhaps = changes.coming, changes.replacing, changes.perhaps
     if target in batch.settled:
-        came = _not_there(writer, target, changes.came)
+        taken = _present(writer, target, [row for row in changes.came if row[0].crowded])
+        history = elsewhere.give_way(writer, target, taken)
+        came = _not_there(writer, target, [row for row in changes.came if id(row[1]) not in history])
         perhaps = perhaps + came if batch.careful else perhaps
         coming = Ready(changes.fresh + came)
     _delete(writer, target, Ready(_left(writer, target, perhaps, elsewhere)))

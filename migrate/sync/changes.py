@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from contextlib import suppress
 from functools import cached_property
 from itertools import islice
@@ -90,8 +90,11 @@ class Changes:
     """What a batch does to a table whose rows must be as the binlog says. Not changed once it is made: a batch may
     have to be written again."""
 
-    def __init__(self, entries: list[Entry], ahead: frozenset[str] = frozenset()) -> None:
-        """`ahead`: keys, by fingerprint, of rows whose place may hold anything."""
+    def __init__(
+        self, entries: list[Entry], ahead: frozenset[str] = frozenset(), overtaken: Mapping[str, bool] | None = None
+    ) -> None:
+        """`ahead`: keys, by fingerprint, of rows whose place may hold anything. `overtaken`: of those in whose place
+        another shard's row stands, and whether the batch goes beyond what it has overtaken."""
         self.entries = entries
         self.over: Rows = []  # whose place may hold anything, which goes
         self.over_gone: Rows = []  # and which don't stay
@@ -103,7 +106,14 @@ class Changes:
         self.came: Rows = []
         self.perhaps: Rows = []  # there, left by a shard that had the key before us and gave it up
         for before, after, was, now in entries:
-            if ahead and fingerprint((was or now).text_key(after if was is None else before)) in ahead:
+            known = (
+                fingerprint((was or now).text_key(after if before is None else before)) if ahead or overtaken else ""
+            )
+            if overtaken and known in overtaken:
+                if overtaken[known]:
+                    self.over_gone += [(was, before)] if after is None and was is not None else []
+                    self.came += [(now, after)] if after is not None else []
+            elif known in ahead:
                 self.over_gone += [(was, before)] if after is None and was is not None else []
                 self.over += [(now, after)] if after is not None else []
                 self.fresh += [(now, after)] if after is not None else []

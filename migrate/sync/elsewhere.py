@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache
 from threading import Lock
@@ -15,6 +15,7 @@ from migrate.sync.batch import Image, Layout
 from migrate.sync.changes import Rows
 from migrate.sync.handover import Moved, put
 from migrate.sync.lent import lent
+from migrate.sync.overtaken import give_way, overtaken
 from migrate.sync.router import Router
 from migrate.sync.twins import Twin, find_twin
 from migrate.sync.writer import Writer
@@ -29,6 +30,7 @@ class Elsewhere:
     def __init__(self, config: Config, router: Router):
         self._config, self._router = config, router
         self._lock = Lock()
+        self._overtaken: dict[Target, bool] = {}  # whether rows of ours were; not known before it was asked
 
     def keys(self, rows: Rows, *, both: bool = False) -> list[tuple[Layout, Image, Shard]]:
         """Those of the rows whose key another shard of their table has now, and which; if `both`, only where their own
@@ -58,6 +60,27 @@ class Elsewhere:
     def lent(self, writer: Writer, target: Target, at: Position) -> frozenset[str]:
         """The keys of rows that may be ahead of our binlog at a position."""
         return lent(self._config, writer, self._router.instance, target, at)
+
+    def overtaken(self, writer: Writer, target: Target, end: Position) -> Mapping[str, bool]:
+        """The keys of rows that our binlog has no say in for a while, and whether that ends before `end`."""
+        if not self._overtaken.get(target, True):
+            return {}
+        found = overtaken(self._config, writer, self._router.instance, target, end)
+        self._overtaken.setdefault(target, bool(found))
+        return found
+
+    def give_way(self, writer: Writer, target: Target, rows: Rows) -> set[int]:
+        """Of rows whose place is taken, those (by the id of their image) whose key another shard has now and their own
+        hasn't: they are history, and nothing of them is applied up to where our binlog is now."""
+        twice = {id(image) for _, image, _ in self.keys(rows, both=True)}
+        gone = [(layout, image) for layout, image, _ in self.keys(rows) if id(image) not in twice]
+        if gone:
+            with Asking(self._config, self._router.instance) as session:
+                until = standing(session, self._router.instance)
+            keys = [layout.text_key(image) for layout, image in gone]
+            give_way(self._config, writer, self._router.instance, target, keys, until)
+            self._overtaken[target] = True
+        return {id(image) for _, image in gone}
 
     def key_sentence(self, rows: Rows) -> str | None:
         """In words: a key that two shards have now, if any of the rows' keys is one."""

@@ -42,17 +42,22 @@ def lent(config: Config, writer: Writer, instance: str, target: Target, at: Posi
     return frozenset(str(key, "ascii") for key, until in rows if key and until and not reached(at, json.loads(until)))
 
 
-def forget_returned(session: Session, migration: str, instance: str) -> int:
-    """Forgets what was lent to an instance whose follower is there by now; gives how many rows.
+def forget_passed(session: Session, migration: str, instance: str) -> int:
+    """Forgets what was lent to an instance, and where it was overtaken, whose follower is there by now; gives how many
+    rows.
 
     A batch asks for what was lent behind the place where it begins, and none begins before the least of the marks; nor
     does one of a table that is held from here on. The marks are read as of one moment, and a row that is lent anew
     meanwhile has another position, or makes this transaction fail (TryAgain).
     """
+    return sum(_forget(session, table, migration, instance) for table in ("lent", "overtaken"))
+
+
+def _forget(session: Session, table: str, migration: str, instance: str) -> int:
     count = 0
     with session.transaction("BEGIN PESSIMISTIC"):
         held = session.query(
-            "SELECT DISTINCT target, CAST(position AS CHAR) FROM migrate_meta.lent WHERE (migration, instance) = "
+            f"SELECT DISTINCT target, CAST(position AS CHAR) FROM migrate_meta.{table} WHERE (migration, instance) = "
             "(%s, %s)",
             (migration, instance),
         )
@@ -60,7 +65,7 @@ def forget_returned(session: Session, migration: str, instance: str) -> int:
             marks = Marks(migration, instance).of(session, Target(*target.split(".", 1)))
             if all(reached(mark.position, json.loads(until)) for mark in marks):
                 count += session.execute(
-                    "DELETE FROM migrate_meta.lent WHERE (migration, instance, target) = (%s, %s, %s) AND "
+                    f"DELETE FROM migrate_meta.{table} WHERE (migration, instance, target) = (%s, %s, %s) AND "
                     "position = CAST(%s AS JSON)",
                     (migration, instance, target, until),
                 )

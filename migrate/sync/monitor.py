@@ -14,7 +14,7 @@ from migrate.config import Config
 from migrate.db import Session
 from migrate.errors import ConnectionLost, OutcomeUnknown, ServerError, TryAgain
 from migrate.position import Position, file_number, reached, standing
-from migrate.sync.lent import forget_returned
+from migrate.sync.lent import forget_passed
 
 log = logging.getLogger("migrate")
 
@@ -109,7 +109,7 @@ class Monitor(threading.Thread):
                     self.say(session)
                     said = now
                 if now - tidied >= _TIDY_S:
-                    forget_returned(session, *self._names)
+                    forget_passed(session, *self._names)
                     tidied = now
             except (ConnectionLost, TryAgain, OutcomeUnknown) as error:
                 log.debug("%s: monitor: %s", self._instance, error)

@@ -11,6 +11,7 @@ import pytest
 
 from migrate.errors import ConnectionLost
 from migrate.sandbox import Sandbox
+from migrate.sync.marks import PARTS
 from tests.faults.client import Client
 from tests.integration.syncing import Lab, Table, config_file, lab
 
@@ -96,7 +97,28 @@ def test_a_row_of_nobody_in_the_way_is_found_all_the_same(scene: Lab) -> None:
     scene.same("far", "near")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.parametrize("then", ["", "v = 7"], ids=["left", "changed, and left"])
+def test_a_row_that_comes_back_to_another_instance_while_its_coming_here_has_to_wait(
+    scene: Lab, then: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other follower is so far ahead then that what was here for a moment is history."""
+    monkeypatch.setattr("migrate.sync.passage._NEAR_S", 0)  # so that the other takes all there is in one batch
+    scene.on("far_1", "DELETE FROM {t} WHERE id = 2")
+    scene.on("far_0", "INSERT INTO {t} VALUES (2, 'u2', 2)", "INSERT INTO {t} VALUES (50, 'u50', 50)")
+    scene.start(only=["m1"])
+    waits = "SELECT COUNT(departed) FROM migrate_meta.applied WHERE instance = 'm1' AND migration = "
+    scene.until(lambda: scene.at_target(f"{waits}'{scene.config.name}'") == [(PARTS,)], "m1 to wait for m2")
+    for sql in ([f"UPDATE {{t}} SET {then} WHERE id = 50"] if then else []) + ["DELETE FROM {t} WHERE id = 50"]:
+        scene.on("far_0", sql)
+    scene.on("far_1", "INSERT INTO {t} VALUES (50, 'u50', 50)")
+    scene.start(only=["m2"]).same("far")
+    scene.on("far_1", "UPDATE {t} SET v = v + 1 WHERE id = 50")
+    scene.same("far")
+    scene.on("far_1", "DELETE FROM {t} WHERE id = 50")
+    scene.on("far_0", "INSERT INTO {t} VALUES (50, 'u50', -50)")
+    scene.same("far")
+
+
 def test_killed_while_rows_cross(scene: Lab, tmp_path: Path) -> None:
     """After each commit of what leaves, and around each of the rest: nothing is lost, and nothing is done twice."""
     config = str(config_file(scene, tmp_path))

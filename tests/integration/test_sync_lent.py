@@ -8,7 +8,7 @@ import pytest
 
 from migrate.db import Session
 from migrate.sandbox import Sandbox
-from migrate.sync.lent import forget_returned
+from migrate.sync.lent import forget_passed
 from tests.integration.shards import run
 from tests.integration.syncing import Lab, Table, lab
 
@@ -27,7 +27,7 @@ def lent(scene: Lab) -> int:
 
 def forgotten(scene: Lab) -> int:
     with Session(scene.config.target) as session:
-        return forget_returned(session, scene.config.name, "m2")
+        return forget_passed(session, scene.config.name, "m2")
 
 
 def test_what_was_lent_is_forgotten_when_its_instance_is_there(scene: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,8 +117,11 @@ class Appliers:
         if collision.passing:
             wait(0.2)
             return monotonic() < deadline
-        if target in batch.settled:
-            return False
+        if target in batch.settled:  # but the others go on meanwhile, and what they wrote may be history by now
+            batch.settled.discard(target)
+            wait(0.1)
+            if monotonic() >= deadline:
+                return False
         # No other shard has it any more. So its leaving stands in the binlogs before where they are now.
         goals = self._elsewhere.positions(target)
         own = goals.pop(self._instance)

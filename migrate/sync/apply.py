@@ -37,6 +37,8 @@ class Elsewhere(Protocol):
 
     def give_way(self, writer: Writer, target: Target, rows: Rows) -> set[int]: ...
 
+    def lend_past(self, writer: Writer, target: Target, rows: Rows) -> set[int]: ...
+
 
 class Collision(Doubt):
     """A row's place is taken on the target. `passing`: by what another shard has too, now, or by what was gone when it
@@ -116,7 +118,8 @@ def _arrive(
         history = elsewhere.give_way(writer, target, taken)
         came = _not_there(writer, target, [row for row in changes.came if id(row[1]) not in history])
         perhaps = perhaps + came if batch.careful else perhaps
-        coming = Ready(changes.fresh + came)
+        past = elsewhere.lend_past(writer, target, _unique_taken(writer, target, changes.fresh + came, set()))
+        coming = Ready([row for row in changes.fresh + came if id(row[1]) not in past])
     _delete(writer, target, Ready(_left(writer, target, perhaps, elsewhere)))
     _delete(writer, target, Ready(changes.over))
     if missing:

@@ -14,7 +14,7 @@ from migrate.sync.asking import Asking
 from migrate.sync.batch import Image, Layout
 from migrate.sync.changes import Rows
 from migrate.sync.handover import Moved, put
-from migrate.sync.lent import lent
+from migrate.sync.lent import lend, lent
 from migrate.sync.overtaken import give_way, overtaken
 from migrate.sync.router import Router
 from migrate.sync.twins import Twin, find_twin
@@ -81,6 +81,27 @@ class Elsewhere:
             give_way(self._config, writer, self._router.instance, target, keys, until)
             self._overtaken[target] = True
         return {id(image) for _, image in gone}
+
+    def lend_past(self, writer: Writer, target: Target, rows: Rows) -> set[int]:
+        """Of rows of which a unique value is taken, those (by the id of their image) whose own shard hasn't them so
+        any more: they may be left out, since their next change, which stands in our binlog before where it is now, is
+        written whatever it finds."""
+        past: Rows = []
+        with self._lock, ExitStack() as open_sessions:
+            ask = _asker(self._sessions(open_sessions))
+            for layout, image in rows:
+                key = f"({self._names(layout, layout.shard)}) IN ({layout.decoder.key_literal(image)})"
+                for columns, values, _ in layout.unique_values(image):
+                    has = f"({self._names(layout, layout.shard, columns)}) IN ({values})"
+                    if not ask(layout.shard, f"SELECT 1 FROM {layout.shard.sql} WHERE {has} AND {key} LIMIT 1"):
+                        past.append((layout, image))
+                        break
+        if past:
+            with Asking(self._config, self._router.instance) as session:
+                until = standing(session, self._router.instance)
+            keys = [layout.text_key(image) for layout, image in past]
+            lend(self._config, writer, self._router.instance, target, keys, until)
+        return {id(image) for _, image in past}
 
     def key_sentence(self, rows: Rows) -> str | None:
         """In words: a key that two shards have now, if any of the rows' keys is one."""

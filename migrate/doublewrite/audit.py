@@ -281,31 +281,37 @@ def _keys(sides: Sides) -> dict[tuple[str, str], set[RowKey]]:
 
 
 def _differences(sides: Sides, target: str, shard: str, keys: Sequence[RowKey]) -> Iterator[Finding]:
+    """A change of the primary that was delivered before the secondary was read is in what is read there, and one that
+    came later shows in the primary's row. So only this order tells a row that differs from one that is being changed:
+    the primary, what waits, the secondary, and the primary again."""
     primary, secondary = sides.primary(shard), sides.secondary(shard)
     there = {key: sides.key(target, shard, key) for key in keys}
-    found = sides.rows(secondary, target, shard, [*there.values()])
     wanted = sides.rows(primary, target, shard, keys)
-    written = sides.table(secondary, target, shard)
     pending = _pending(sides, primary, target, shard)
+    found = sides.rows(secondary, target, shard, [*there.values()])
+    written = sides.table(secondary, target, shard)
+    unlike: dict[RowKey, tuple[str, ...]] = {}
+    stuck: dict[RowKey, str] = {}
+    translated: dict[RowKey, Image | None] = {}
     for key, other in there.items():
-        have = found.get(other)
         try:
-            want = sides.translate(shard, wanted.get(key))
+            translated[key] = sides.translate(shard, wanted.get(key))
         except Refused as error:
-            money, currency = written.at_stake(sides.merged(shard, have), None)
-            yield Finding("different", target, shard, key, ("the whole row",), None, have, money, currency, str(error),
-                          stuck=True)  # fmt: skip
+            unlike[key], stuck[key] = ("the whole row",), str(error)
             continue
-        columns = written.images.unlike(want, have)
-        if not columns:
-            continue
+        if columns := written.images.unlike(translated[key], found.get(other)):
+            unlike[key] = columns
+    now = sides.rows(primary, target, shard, [*unlike]) if unlike else {}
+    for key, columns in unlike.items():
+        want, have = translated.get(key), found.get(there[key])
         money, currency = written.at_stake(sides.merged(shard, have), sides.merged(shard, want))
-        kind: Kind = "missing" if have is None else "extra" if want is None else "different"
-        reason = ""
-        if key in pending:
-            reason = pending[key] or ""
-            kind = kind if reason else "late"
-        yield Finding(kind, target, shard, key, columns, want, have, money, currency, reason)
+        kind: Kind = (
+            "different" if key in stuck else "missing" if have is None else "extra" if want is None else "different"
+        )
+        reason = stuck.get(key) or pending.get(key) or ""
+        if not reason and (key in pending or now.get(key) != wanted.get(key)):
+            kind = "late"
+        yield Finding(kind, target, shard, key, columns, want, have, money, currency, reason, stuck=key in stuck)
 
 
 def _pending(sides: Sides, primary: Endpoint, target: str, shard: str) -> dict[RowKey, str | None]:

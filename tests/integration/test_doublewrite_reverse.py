@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from sqlalchemy import text
 
 from migrate.doublewrite import DoubleWrite, Fenced, NotOnBothSides, Refused, WrongPrimary, fence
-from migrate.doublewrite.audit import read_status
+from migrate.doublewrite.audit import Sides, read_status
 from migrate.doublewrite.canal import Sink
 from migrate.doublewrite.phases import read
 from migrate.doublewrite.pump import Pump
@@ -225,6 +225,27 @@ def test_a_writer_without_the_library_breaks_the_proof(stage: Scene, monkeypatch
     monkeypatch.setattr("migrate.doublewrite.fence.wait", lambda _: run(stage.home(0), rogue))
     with pytest.raises(NoGo, match="m1 is fenced, and somebody who doesn't use the library writes"):
         fence.proof(stage.config)
+
+
+def test_a_row_that_changes_while_both_sides_are_read_is_no_difference(
+    stage: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = stage.open(deadline_s=2)
+    stage.phase("shadow")
+    post(ledger, 1, first=True)
+    delivered(ledger)
+    read_rows = Sides.rows
+
+    def read_and_post(*args: Any, **options: Any) -> Any:
+        found = read_rows(*args, **options)
+        post(ledger, 1)
+        delivered(ledger)
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Sides, "rows", read_and_post)
+        assert {f.kind for f in read_status(stage.config).findings} == {"late"}
+    assert not read_status(stage.config).findings
 
 
 def test_differences_are_held_found_priced_and_repaired(stage: Scene) -> None:

@@ -49,6 +49,7 @@ class Appliers:
         self._done = [0] * PARTS
         self._departed: list[Set[str]] = [frozenset()] * PARTS  # tables, in the batch that is under way
         self._doubtful = False
+        self._waited_s = 0.0  # for other followers, with the batch that is under way
         self.retries = 0
         self.reason = ""
 
@@ -91,7 +92,8 @@ class Appliers:
 
     def _apply(self, batch: Batch, parts: list[int]) -> None:
         goal = max(self._done) if len(parts) < PARTS else self._done[0] + 1
-        deadlines: dict[Target, float] = {}
+        deadlines: dict[Target, float] = {}  # of our own time: others may take theirs
+        self._waited_s = 0.0
         while True:
             try:
                 patiently(
@@ -101,7 +103,7 @@ class Appliers:
                 )  # fmt: skip
                 return
             except Doubt as doubt:
-                deadline = deadlines.setdefault(doubt.target, monotonic() + MOVE_S)
+                deadline = deadlines.setdefault(doubt.target, self._own_time() + MOVE_S)
                 if isinstance(doubt, Collision) and self._clears(doubt, batch, deadline):
                     continue
                 log.warning("%s: %s is held: %s", self._instance, doubt.target, doubt.reason)
@@ -116,11 +118,11 @@ class Appliers:
         self.reason = f"a row of {target} must leave another shard first: {collision.reason}"
         if collision.passing:
             wait(0.2)
-            return monotonic() < deadline
+            return self._own_time() < deadline
         if target in batch.settled:  # but the others go on meanwhile, and what they wrote may be history by now
             batch.settled.discard(target)
             wait(0.1)
-            if monotonic() >= deadline:
+            if self._own_time() >= deadline:
                 return False
         # No other shard has it any more. So its leaving stands in the binlogs before where they are now.
         goals = self._elsewhere.positions(target)
@@ -134,11 +136,18 @@ class Appliers:
             batch.leaving.update(batch.tables)
             return True
         for instance, goal in goals.items():
-            if not self._awaited(instance, goal, target):
+            begun = monotonic()
+            there = self._awaited(instance, goal, target)
+            self._waited_s += monotonic() - begun
+            if not there:
                 collision.reason = _too_far(collision, instance)
                 return False
         batch.settled.add(target)
         return True
+
+    def _own_time(self) -> float:
+        """The monotonic clock, which stands still while we wait for another follower."""
+        return monotonic() - self._waited_s
 
     def _awaited(self, instance: str, goal: Position, target: Target) -> bool:
         """Waits until another follower has applied all departures up to there; False if it doesn't get on. One that

@@ -97,7 +97,7 @@ def status(config: Config, no_compare: bool, as_json: bool) -> None:
     \b
     Example: migrate -c migration.toml double-write status
     """
-    from migrate.doublewrite.audit import read_status
+    from migrate.doublewrite.status import read_status
 
     found = read_status(config, compare=not no_compare)
     emit(found.document(), found.text(), as_json)

@@ -22,8 +22,8 @@ from sqlalchemy import text
 
 from migrate.db import connect
 from migrate.doublewrite import DoubleWrite, fence
-from migrate.doublewrite.audit import read_status
 from migrate.doublewrite.phases import Wish, _spread, read, reads
+from migrate.doublewrite.status import read_status
 from migrate.errors import NoGo
 from migrate.sandbox import Sandbox
 from tests.conftest import guarded_sandbox

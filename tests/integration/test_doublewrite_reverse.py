@@ -14,11 +14,12 @@ from click.testing import CliRunner
 from sqlalchemy import text
 
 from migrate.doublewrite import DoubleWrite, Fenced, NotOnBothSides, Refused, WrongPrimary, fence
-from migrate.doublewrite.audit import Sides, read_status
+from migrate.doublewrite.audit import Sides
 from migrate.doublewrite.canal import Sink
 from migrate.doublewrite.phases import read
 from migrate.doublewrite.pump import Pump
 from migrate.doublewrite.repair import repair, undo
+from migrate.doublewrite.status import read_status
 from migrate.errors import ConfigError, NoGo
 from migrate.sandbox import Sandbox
 from tests.integration.doublewrite_scene import PATIENCE_S, Scene, delivered, scene

@@ -15,11 +15,11 @@ import pytest
 
 from migrate.config import Config
 from migrate.doublewrite import DoubleWrite
-from migrate.doublewrite.audit import read_status
 from migrate.doublewrite.canal import Sink
 from migrate.doublewrite.pump import Pump, drain
 from migrate.doublewrite.repair import repair, undo
 from migrate.doublewrite.router import Router
+from migrate.doublewrite.status import read_status
 from migrate.sandbox import Sandbox
 from tests.integration.doublewrite_scene import PATIENCE_S
 from tests.integration.mapping_reverse_lab import ORDER_SQL, Lab, reverse_lab, write

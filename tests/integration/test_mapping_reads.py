@@ -13,9 +13,9 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from migrate.doublewrite import DoubleWrite, Refused
-from migrate.doublewrite.audit import read_status
 from migrate.doublewrite.phases import Wish, change, read
 from migrate.doublewrite.reading import bucket
+from migrate.doublewrite.status import read_status
 from migrate.sandbox import Sandbox
 from tests.integration.doublewrite_scene import PATIENCE_S, delivered
 from tests.integration.mapping_reverse_lab import Lab, Rows, reverse_lab, write

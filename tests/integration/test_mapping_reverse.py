@@ -16,8 +16,8 @@ from sqlalchemy import text
 
 from migrate.cli import cli
 from migrate.doublewrite import Refused
-from migrate.doublewrite.audit import read_status
 from migrate.doublewrite.phases import Wish, change
+from migrate.doublewrite.status import read_status
 from migrate.errors import ConfigError
 from migrate.preflight import run_preflight
 from migrate.sandbox import Sandbox

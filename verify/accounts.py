@@ -61,7 +61,7 @@ def _figures(
     pair = measure.pair
     accounts = suspects.values(pair, pair.key)
     if accounts is not None and suspects.explain(pair, *totals):
-        for some in batches(accounts):
+        for some in batches(accounts, indexed=pair.indexed(pair.key[0])):
             yield _both(readers, replace(measure, pair=pair.having(pair.key, some)), lambda _: "")
         return
     buckets = bucketed(readers, pair, max(t.rows for t in totals))

@@ -13,6 +13,7 @@ from verify.model import Mismatch, Totals, Values
 from verify.tables import Pair
 
 _AT_ONCE = 10_000  # values of one statement, which scans once for all of them where no index helps
+_BY_INDEX = 1_000  # where one does: TiDB scans the table for many more, and compares each row with each of them
 _BYTES = 500_000  # of them
 
 Literals = Sequence[tuple[str, ...]]
@@ -62,9 +63,9 @@ def _name(pair: Pair, column: str) -> str:
     return pair.merged.definition.column(column).name
 
 
-def batches(values: Literals) -> Iterator[Literals]:
-    """The values in parts that one statement takes each."""
+def batches(values: Literals, *, indexed: bool) -> Iterator[Literals]:
+    """The values in parts that one statement takes each; `indexed`: the target has an index to find them by."""
     longest = max((sum(map(len, value)) for value in values), default=1)
-    at_once = max(1, min(_AT_ONCE, _BYTES // (longest + 4)))
+    at_once = max(1, min(_BY_INDEX if indexed else _AT_ONCE, _BYTES // (longest + 4)))
     for begin in range(0, len(values), at_once):
         yield values[begin : begin + at_once]

@@ -131,7 +131,7 @@ class Sweep:
         pair = pair_of(self._pairs, part.table)
         if suspects := self._suspects.values(pair, pair.key[:1]) if pair.key else None:
             among = Offenders(found.limit)
-            for some in batches(suspects):
+            for some in batches(suspects, indexed=not source and pair.indexed(pair.key[0])):
                 self._judge(part, source, among, some)
             if among.count + among.in_transit == offend:
                 found.merge(among)
@@ -247,7 +247,9 @@ class Sweep:
 
     def suspect_statements(self, part: Equation, source: bool, suspects: Literals) -> Iterator[tuple[Place, str]]:
         """The same for keys whose first columns have such values."""
-        for some in batches(suspects):
+        places = part.places()
+        indexed = not source and all(pair_of(self._pairs, table).indexed(key[0]) for table, key in places)
+        for some in batches(suspects, indexed=indexed):
             yield from self._by_key(part, source, partial(Weighing.beginning, values=some))
 
     def _by_key(

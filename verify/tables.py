@@ -76,6 +76,13 @@ class Pair:
             return all(c.type in ("char", "varchar") and c.charset in UTF8["source"] for c in own)
         return kind in (Kind.NUMBER, Kind.BYTES)
 
+    def indexed(self, column: str) -> bool:
+        """Whether an index of the target begins with the whole column."""
+        return any(
+            index.parts[0][1] is None and (index.parts[0][0] or "").lower() == column.lower()
+            for index in self.definition.indexes
+        )
+
     def literal(self, column: str, value: str) -> str:
         """A value of the merged table, as a Mismatch shows it, as SQL; of a column that it `finds`."""
         kind = self.kind(column)

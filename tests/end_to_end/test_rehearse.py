@@ -141,6 +141,7 @@ def test_every_fault_meets_its_reaction_and_the_end_is_go(tmp_path: Path) -> Non
         assert len(freezes) >= 5, "each fault came when writes were refused"
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("servers")

@@ -66,7 +66,7 @@ def test_a_spoilt_file_is_named_and_not_loaded(
     whole = victim.read_bytes()
     spoil(victim)
     migration.run("load", "--from", str(files)).fails(1, victim.name, words)
-    assert migration.rows() % 2000 == migration.rows_of(1) == 0
+    assert migration.rows() % 500 == migration.rows_of(1) == 0  # other files, or chunks of them
     victim.write_bytes(whole)
     migration.run("load", "--from", str(files)).ok()
     migration.assert_moved()

@@ -73,6 +73,7 @@ def there_and_back(lab: Lab, there: str | None, back: str | None) -> None:
     assert lab.entries() > before
 
 
+@pytest.mark.soak
 def test_killed_at_a_boundary(servers: Sandbox, tmp_path: Path) -> None:
     with cutover_lab(servers, tmp_path) as lab, Watcher(lab):
         app = lab.app()
@@ -83,7 +84,7 @@ def test_killed_at_a_boundary(servers: Sandbox, tmp_path: Path) -> None:
         assert lab.judge() > 20
 
 
-@pytest.mark.soak
+@pytest.mark.endurance
 @pytest.mark.timeout(3600)
 def test_killed_at_every_boundary(servers: Sandbox, tmp_path: Path) -> None:
     with cutover_lab(servers, tmp_path) as lab, Watcher(lab):
@@ -105,7 +106,7 @@ def killed_after(lab: Lab, verb: str, seconds: float) -> None:
     assert len(lab.open_sides()) <= 1
 
 
-@pytest.mark.soak
+@pytest.mark.endurance
 @pytest.mark.timeout(3600)
 def test_killed_at_any_instant(servers: Sandbox, tmp_path: Path) -> None:
     """Twenty-five times each way; the runs that end before that count too, since their end is what is hit last."""
@@ -130,7 +131,7 @@ def test_killed_at_any_instant(servers: Sandbox, tmp_path: Path) -> None:
         assert lab.judge() > 100
 
 
-@pytest.mark.soak
+@pytest.mark.endurance
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("point", ["after_readiness", "after_fence", "after_verify", "switch_decided", "before_open"])
 def test_stands_still_until_another_one_took_over(servers: Sandbox, tmp_path: Path, point: str) -> None:

@@ -18,7 +18,7 @@ from tests.faults.client import Client
 
 
 def soak(point: str) -> Any:
-    """Tried on request only."""
+    """Takes long."""
     return pytest.param(point, marks=pytest.mark.soak)
 
 
@@ -67,7 +67,7 @@ def posts(lab: Lab) -> bool:
     return True
 
 
-@pytest.mark.parametrize("point", [soak("before_proof"), "before_verify", soak("before_decision")])
+@pytest.mark.parametrize("point", [soak("before_proof"), soak("before_verify"), soak("before_decision")])
 def test_the_target_dies_in_the_freeze(lab: Lab, mortal: Sandbox, point: str) -> None:
     client = dies(lab, mortal, "tidb", point)
     client.until(lambda: lab.open_sources() == [True, True], timeout_s=30)  # 6 s of freeze, and some slow servers
@@ -81,7 +81,7 @@ def test_the_target_dies_in_the_freeze(lab: Lab, mortal: Sandbox, point: str) ->
     assert posts(lab)
 
 
-@pytest.mark.parametrize("point", [soak("after_fence"), "switch_decided"])
+@pytest.mark.parametrize("point", [soak("after_fence"), soak("switch_decided")])
 def test_both_die_and_the_application_goes_on(lab: Lab, mortal: Sandbox, point: str) -> None:
     """A decision that no server has heard of is given up: the shards are what tells."""
     assert lab.client("cutover", "--execute", MIGRATE_FAULT=f"{point}:kill").ended().code == -9
@@ -172,13 +172,13 @@ def _chaos(lab: Lab, mortal: Sandbox, servers: Callable[[], str], times: int) ->
     lab.app()
 
 
-@pytest.mark.soak
+@pytest.mark.endurance
 @pytest.mark.timeout(3600)
 def test_the_target_dies_ten_times(lab: Lab, mortal: Sandbox) -> None:
     _chaos(lab, mortal, lambda: "tidb", 10)
 
 
-@pytest.mark.soak
+@pytest.mark.endurance
 @pytest.mark.timeout(3600)
 def test_an_instance_dies_ten_times(lab: Lab, mortal: Sandbox) -> None:
     _chaos(lab, mortal, lambda: random.choice(["m1", "m2"]), 10)

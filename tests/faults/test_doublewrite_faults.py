@@ -205,6 +205,7 @@ def chaos(stage: Stage, seconds: float, kills: int, legs: int) -> None:
     assert read_status(stage.scene.config).ok
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_outages_and_kills(mortal: Sandbox, tmp_path: Path) -> None:
     with staged(mortal, tmp_path) as stage:
@@ -344,6 +345,7 @@ def test_every_phase_change_under_load_with_a_process_that_lags(mortal: Sandbox,
         stage.judge()
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_a_command_that_dies_while_it_changes_the_primary(mortal: Sandbox, tmp_path: Path) -> None:
     with staged(mortal, tmp_path) as stage, stage.drain(), stage.app("rests") as app:

@@ -88,6 +88,7 @@ def test_connections_cut(gated: Books, source: Proxy, target: Proxy) -> None:
     gated.judge()
 
 
+@pytest.mark.soak
 def test_a_stalled_source_is_noticed(gated: Books, source: Proxy) -> None:
     """By the heartbeats that don't come; the other instance goes on meanwhile, and the operator is told why."""
     with gated.writing():
@@ -109,6 +110,7 @@ def test_a_stalled_source_is_noticed(gated: Books, source: Proxy) -> None:
     gated.judge()
 
 
+@pytest.mark.soak
 def test_a_slow_target_gets_smaller_batches(gated: Books, target: Proxy) -> None:
     with gated.writing(), gated.client("sync") as client:
         gated.follows(client)

@@ -52,6 +52,7 @@ def test_killed_at_every_point(books: Books) -> None:
     _at_every_point(books, (1, 9))
 
 
+@pytest.mark.soak
 def test_killed_at_every_point_on_mysql97(books97: Books, dice: random.Random) -> None:
     _at_every_point(books97, (dice.randint(1, 9),))
 
@@ -70,6 +71,7 @@ def test_a_follower_killed_alone(books: Books) -> None:
     _follower_killed(books)
 
 
+@pytest.mark.soak
 def test_a_follower_killed_alone_on_mysql97(books97: Books) -> None:
     _follower_killed(books97)
 

@@ -67,24 +67,20 @@ def box(tmp_path: Path) -> Iterator[Sandbox]:
         yield sandbox
 
 
-@pytest.mark.parametrize(
-    ("seconds", "tps"),
-    [(20, 60.0), pytest.param(times(600, 120), None, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])],
-)
-def test_live(
-    box: Sandbox, tmp_path: Path, seconds: int, tps: float | None, record_property: Callable[[str, object], None]
-) -> None:
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_live(box: Sandbox, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     books = Books(box, "live", tmp_path, rows=4000)
     chaos = Chaos(books.things, 10, random.randrange(1, 1 << 32))
     with Traffic(books.endpoints, books.pack, 20, journal=books.journal):
         books.copied()
     with books.client("sync") as client:
         books.until_near(client)
-        tps = tps or _highest_rate(books)
+        tps = _highest_rate(books)
         chaos.start()
         with Traffic(books.endpoints, books.pack, tps, journal=books.journal) as traffic:
             with Watcher(client, books.told, 0.25) as watcher:
-                traffic.wait(seconds)
+                traffic.wait(times(600, 120))
             report = traffic.stop()
         chaos.stop()
         client.kill()
@@ -112,7 +108,9 @@ def _highest_rate(books: Books) -> float:
         rate *= 1.4
 
 
-@pytest.mark.parametrize("changes", [300_000, pytest.param(10_000_000, marks=pytest.mark.endurance)])
+@pytest.mark.parametrize(
+    "changes", [pytest.param(300_000, marks=pytest.mark.soak), pytest.param(10_000_000, marks=pytest.mark.endurance)]
+)
 @pytest.mark.timeout(3600)
 def test_memory_is_flat(box: Sandbox, tmp_path: Path, changes: int) -> None:
     """However much there is to catch up with: rows that change, and rows that come and go."""

@@ -18,7 +18,7 @@ from tests.cutover_lab import Lab, cutover_lab
 from tests.integration.shards import run
 
 
-@pytest.fixture(scope="module", params=["5.6", "9.7"])
+@pytest.fixture(scope="module", params=["5.6", pytest.param("9.7", marks=pytest.mark.soak)])
 def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """On MySQL 5.6 and 9.7, with an account of the application's that doesn't use the library."""
     sandbox: Sandbox = request.getfixturevalue({"5.6": "servers", "9.7": "sandbox97"}[request.param])

@@ -116,11 +116,13 @@ def test_the_outbox_holds_exact_images(stage: Scene, ledger: DoubleWrite, writte
     account(ledger, stage.db, 404)
     delivered(ledger)
     monkeypatch.setattr(type(ledger.phase), "delivers", property(lambda _: False))
-    with ledger.session(404) as session:
+    brief = stage.open(deadline_s=1)  # so long does a drain leave changes to who made them
+    with brief.session(404) as session:
         session.execute(text("SET time_zone = '+08:00'"))
         session.execute(
             text("UPDATE account SET balance = balance - 0.0001, touched = '2026-03-04 05:06:07' WHERE id = 404")
         )
+    brief.close()
     shard = stage.outbox(stage.home(0), "target, row_key, op, before_image, after_image, money, currency, epoch")
     target, key, op, before, after, money, currency, epoch = shard[-1]
     assert (target, json.loads(key), op, money, currency, epoch) == (

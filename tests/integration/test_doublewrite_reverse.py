@@ -150,6 +150,7 @@ def test_a_backlog_or_a_difference_stops_the_way_up(stage: Scene, monkeypatch: p
     assert read_status(stage.config).reads == (1, 1, Decimal(99))
 
 
+@pytest.mark.soak
 def test_reads_back_off_by_themselves(stage: Scene) -> None:
     ledger = stage.open()
     stage.phase("shadow")

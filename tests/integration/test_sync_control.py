@@ -53,7 +53,7 @@ class Desk:
         client.until(lambda: all(self.state(i) in states for i in ("m1", "m2")))
 
 
-@pytest.fixture(scope="module", params=["5.6", "9.7"])
+@pytest.fixture(scope="module", params=["5.6", pytest.param("9.7", marks=pytest.mark.soak)])
 def desk(request: pytest.FixtureRequest, servers: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     sources, target = servers.sources, servers.target
     if request.param == "9.7":

@@ -22,7 +22,7 @@ ROWS = [",".join(f"({n}, 'u{n}', {n})" for n in some) for some in (range(1, 20, 
 KILLED = -9
 
 
-@pytest.fixture(params=["5.6", "9.7"])
+@pytest.fixture(params=["5.6", pytest.param("9.7", marks=pytest.mark.soak)])
 def scene(request: pytest.FixtureRequest, servers: Sandbox) -> Iterator[Lab]:
     """Two tables over two instances, copied and followed for a while; nobody follows now."""
     sources, target = servers.sources, servers.target
@@ -119,6 +119,7 @@ def test_a_row_that_comes_back_to_another_instance_while_its_coming_here_has_to_
     scene.same("far")
 
 
+@pytest.mark.soak
 def test_killed_while_rows_cross(scene: Lab, tmp_path: Path) -> None:
     """After each commit of what leaves, and around each of the rest: nothing is lost, and nothing is done twice."""
     config = str(config_file(scene, tmp_path))

@@ -213,7 +213,7 @@ def test_outages_and_kills(mortal: Sandbox, tmp_path: Path) -> None:
         assert stage.judge() >= 50
 
 
-@pytest.mark.parametrize("fault", ["refuse", "stall"])
+@pytest.mark.parametrize("fault", ["refuse", pytest.param("stall", marks=pytest.mark.soak)])
 def test_an_application_starts_while_the_target_is_away(mortal: Sandbox, tmp_path: Path, fault: str) -> None:
     """It writes the shards all the time, and delivers by itself when the target is back."""
     with staged(mortal, tmp_path) as stage:

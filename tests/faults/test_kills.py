@@ -27,6 +27,11 @@ def quick_or_soak(quick: int, soak: int) -> list[Any]:
     return [_quick(quick), pytest.param(times(soak, max(quick + 1, soak // 4)), marks=marks)]
 
 
+def soak_or_endurance(soak: int, endurance: int) -> list[Any]:
+    """How often to kill what is much like what is killed by every run of the tests."""
+    return [pytest.param(soak, marks=pytest.mark.soak), *quick_or_endurance(soak, endurance)[1:]]
+
+
 def quick_or_endurance(quick: int, endurance: int) -> list[Any]:
     """How often to kill: a few times, and so often that CI has no time for it."""
     return [_quick(quick), pytest.param(endurance, marks=[pytest.mark.endurance, pytest.mark.timeout(3600)])]

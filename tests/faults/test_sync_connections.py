@@ -122,6 +122,7 @@ def test_a_slow_target_gets_smaller_batches(gated: Books, target: Proxy) -> None
     gated.judge()
 
 
+@pytest.mark.soak
 def test_a_source_that_stalls_right_after_the_copy_is_told_and_waited_for(gated: Books, source: Proxy) -> None:
     """Each instance then asks the others where rows are that leave it."""
     with gated.writing():

@@ -13,7 +13,7 @@ from migrate.sandbox import Sandbox
 from tests.conftest import guarded_sandbox
 from tests.faults.books import Books
 from tests.faults.ledger import query
-from tests.faults.test_kills import quick_or_endurance
+from tests.faults.test_kills import quick_or_endurance, soak_or_endurance
 from tests.proxy import Proxy, proxy
 
 pytestmark = pytest.mark.timeout(600)  # a loaded machine takes its time
@@ -123,7 +123,7 @@ def test_killed_at_random_instants(books: Books, dice: random.Random, kills: int
     _at_random_instants(books, dice, kills)
 
 
-@pytest.mark.parametrize("kills", quick_or_endurance(10, 100))
+@pytest.mark.parametrize("kills", soak_or_endurance(10, 100))
 def test_killed_at_random_instants_on_mysql97(books97: Books, dice: random.Random, kills: int) -> None:
     _at_random_instants(books97, dice, kills)
 
@@ -159,7 +159,7 @@ def test_mysql_killed(books: Books, dice: random.Random, kills: int) -> None:
     _server_killed(books, dice, [("m1", "m2")[n % 2] for n in range(kills)])
 
 
-@pytest.mark.parametrize("kills", quick_or_endurance(1, 10))
+@pytest.mark.parametrize("kills", soak_or_endurance(1, 10))
 def test_mysql97_killed(books97: Books, dice: random.Random, kills: int) -> None:
     _server_killed(books97, dice, ["m1"] * kills)
 

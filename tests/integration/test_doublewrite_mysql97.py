@@ -23,6 +23,8 @@ from tests.integration.test_doublewrite_capture import (  # noqa: F401
 from tests.integration.test_doublewrite_interleaved import returned_to_their_shards
 from tests.integration.test_doublewrite_reverse import all_phases_and_back
 
+pytestmark = pytest.mark.soak  # much like the same on MySQL 5.6
+
 
 @pytest.fixture(scope="module")
 def stage(sandbox97: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:

@@ -43,6 +43,8 @@ OPAQUE = {
     "nested": "JSON_ARRAY(1, JSON_OBJECT('d', CAST(9007199254740993.5 AS DECIMAL(30,2))))",
 }
 
+pytestmark = pytest.mark.soak  # much like the same on MySQL 5.6
+
 
 @pytest.mark.parametrize("way", ["copy", "files"])
 def test_every_value_arrives(sandbox97: Sandbox, mysql97: Server, tmp_path: Path, way: Way) -> None:

@@ -48,7 +48,7 @@ TABLES = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["5.6", "9.7"])
+@pytest.fixture(scope="module", params=["5.6", pytest.param("9.7", marks=pytest.mark.soak)])
 def scene(request: pytest.FixtureRequest, servers: Sandbox) -> Iterator[Lab]:
     """All the tables, copied and followed; each test has tables of its own."""
     if request.param == "5.6":

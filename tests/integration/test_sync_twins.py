@@ -24,7 +24,7 @@ UNIQUE = f"id BIGINT PRIMARY KEY, u {SWEDISH} UNIQUE, v INT"
 TEXT_KEY = f"u {SWEDISH} PRIMARY KEY, id BIGINT, v INT"
 
 
-@pytest.fixture(params=["5.6", "9.7"])
+@pytest.fixture(params=["5.6", pytest.param("9.7", marks=pytest.mark.soak)])
 def servers_of(request: pytest.FixtureRequest, servers: Sandbox) -> tuple[list[object], object]:
     if request.param == "5.6":
         return list(servers.sources), servers.target

@@ -18,7 +18,7 @@ FOLDED = "id BIGINT PRIMARY KEY, u VARCHAR(20) NULL UNIQUE, v INT"
 TWELVE = ", ".join(f"({n}, {n}, 'm{n}')" for n in range(1, 13))
 
 
-@pytest.fixture(params=["5.6", "9.7"])
+@pytest.fixture(params=["5.6", pytest.param("9.7", marks=pytest.mark.soak)])
 def servers_of(request: pytest.FixtureRequest, servers: Sandbox) -> tuple[list[Server], Server]:
     """Two sources, the first of that version, and a target."""
     if request.param == "5.6":

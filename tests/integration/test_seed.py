@@ -177,7 +177,7 @@ def test_a_crashed_server_loses_nothing(
 
 def test_what_could_not_be_finished_is_named(servers: Sandbox, sources: tuple[Endpoint, ...], pack: str) -> None:
     seed(sources, pack, 2000)
-    with Traffic(sources, pack, 300) as traffic:
+    with Traffic(sources, pack, 300, workers=16) as traffic:  # some of which are between two shards
         traffic.wait(0.5)
         servers.kill("m1")
         traffic.wait(1)

@@ -52,8 +52,9 @@ def tidb_binary(path: Path | None = None) -> Path:
     return _of_tiup() or _built("tidb-server")
 
 
-def peer_binary(name: Literal["dumpling", "tidb-lightning"]) -> Path:
-    """Dumpling or Lightning of the same version as TiDB, from PATH, from the cache, or built now."""
+def peer_binary(name: Literal["dumpling", "tidb-lightning", "sync_diff_inspector"]) -> Path:
+    """Dumpling or Lightning of the same version as TiDB, or sync-diff-inspector; from PATH, from the cache, or built
+    now."""
     if found := shutil.which(name):
         return Path(found).absolute()
     return _built(name)
@@ -70,5 +71,7 @@ def _numbers(version: str) -> list[int]:
 
 
 def _built(name: str) -> Path:
-    folder = install(f"{name}-{gobuild.RELEASE}", lambda new: gobuild.build(go_command(), name, new), gobuild.NEEDS_MB)
+    folder = install(
+        f"{name}-{gobuild.release(name)}", lambda new: gobuild.build(go_command(), name, new), gobuild.NEEDS_MB
+    )
     return folder / name

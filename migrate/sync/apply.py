@@ -114,12 +114,15 @@ def _arrive(
     missing = _compare(writer, target, changes.standing, careful=batch.careful)
     coming, replacing, perhaps = changes.coming, changes.replacing, changes.perhaps
     if target in batch.settled:
-        taken = _present(writer, target, [row for row in changes.came if row[0].crowded])
-        history = elsewhere.give_way(writer, target, taken)
-        came = _not_there(writer, target, [row for row in changes.came if id(row[1]) not in history])
+        # a row that gave up a unique value has left its own place to others, too, where it left before
+        moving = [row for row in changes.came + (changes.fresh if left else []) if row[0].crowded]
+        history = elsewhere.give_way(writer, target, _present(writer, target, moving))
+        fresh, came = ([row for row in rows if id(row[1]) not in history] for rows in (changes.fresh, changes.came))
+        came = _not_there(writer, target, came)
         perhaps = perhaps + came if batch.careful else perhaps
-        past = elsewhere.lend_past(writer, target, _unique_taken(writer, target, changes.fresh + came, set()))
-        coming = Ready([row for row in changes.fresh + came if id(row[1]) not in past])
+        again = changes.over + fresh
+        past = elsewhere.lend_past(writer, target, _unique_taken(writer, target, again + came, set()))
+        coming = Ready([row for row in again + came if id(row[1]) not in past])
     _delete(writer, target, Ready(_left(writer, target, perhaps, elsewhere)))
     _delete(writer, target, Ready(changes.over))
     if missing:

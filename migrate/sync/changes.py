@@ -116,7 +116,6 @@ class Changes:
             elif known in ahead:
                 self.over_gone += [(was, before)] if after is None and was is not None else []
                 self.over += [(now, after)] if after is not None else []
-                self.fresh += [(now, after)] if after is not None else []
             elif was is None:
                 self.came += [(now, after)] if after is not None else []
                 self.perhaps += [(now, before)] if after is None else []
@@ -134,7 +133,7 @@ class Changes:
         self.leaving = Ready(self.gone + self.given)
         self.standing = Ready(self.changed_from)
         self.replacing = Ready(self.changed)
-        self.coming = Ready(self.fresh + self.came)
+        self.coming = Ready(self.over + self.fresh + self.came)
 
     def prepare(self) -> None:
         for known in self.leaving, self.standing:

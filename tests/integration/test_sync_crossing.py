@@ -119,6 +119,24 @@ def test_a_row_that_comes_back_to_another_instance_while_its_coming_here_has_to_
     scene.same("far")
 
 
+@pytest.mark.parametrize("value", ["NULL", "'other'"])
+def test_a_row_that_leaves_while_the_unique_value_that_it_gave_up_has_to_wait(
+    scene: Lab, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its place on the target was free for a moment, in which the other follower came that far."""
+    monkeypatch.setattr("migrate.sync.passage._NEAR_S", 0)  # so that the other takes all there is in one batch
+    scene.on("far_1", "DELETE FROM {t} WHERE id = 2")
+    scene.on("far_0", "INSERT INTO {t} VALUES (2, 'u2', 2)", f"UPDATE {{t}} SET u = {value} WHERE id = 1")
+    scene.start(only=["m1"])
+    waits = "SELECT COUNT(departed) FROM migrate_meta.applied WHERE instance = 'm1' AND migration = "
+    scene.until(lambda: scene.at_target(f"{waits}'{scene.config.name}'") == [(PARTS,)], "m1 to wait for m2")
+    scene.on("far_0", "DELETE FROM {t} WHERE id = 1")
+    scene.on("far_1", "INSERT INTO {t} VALUES (1, 'u1', -1)")
+    scene.start(only=["m2"]).same("far")
+    scene.on("far_1", "UPDATE {t} SET v = v + 1 WHERE id = 1")
+    scene.same("far")
+
+
 @pytest.mark.soak
 def test_killed_while_rows_cross(scene: Lab, tmp_path: Path) -> None:
     """After each commit of what leaves, and around each of the rest: nothing is lost, and nothing is done twice."""

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as futures_done
 from contextlib import suppress
 from time import monotonic
+from typing import Literal
 
 from migrate.config import Config
 from migrate.db import Session, connect, patiently, wait
@@ -50,6 +51,7 @@ class Appliers:
         self._departed: list[Set[str]] = [frozenset()] * PARTS  # tables, in the batch that is under way
         self._doubtful = False
         self._waited_s = 0.0  # for other followers, with the batch that is under way
+        self._tried: set[tuple[str, int, int]] = set()  # again, after what left in that batch of that follower's part
         self.retries = 0
         self.reason = ""
 
@@ -93,7 +95,7 @@ class Appliers:
     def _apply(self, batch: Batch, parts: list[int]) -> None:
         goal = max(self._done) if len(parts) < PARTS else self._done[0] + 1
         deadlines: dict[Target, float] = {}  # of our own time: others may take theirs
-        self._waited_s = 0.0
+        self._waited_s, self._tried = 0.0, set()
         while True:
             try:
                 patiently(
@@ -139,9 +141,11 @@ class Appliers:
             begun = monotonic()
             there = self._awaited(instance, goal, target)
             self._waited_s += monotonic() - begun
-            if not there:
+            if there == "still":
                 collision.reason = _too_far(collision, instance)
                 return False
+            if there == "departed":
+                return True
         batch.settled.add(target)
         return True
 
@@ -149,25 +153,30 @@ class Appliers:
         """The monotonic clock, which stands still while we wait for another follower."""
         return monotonic() - self._waited_s
 
-    def _awaited(self, instance: str, goal: Position, target: Target) -> bool:
-        """Waits until another follower has applied all departures up to there; False if it doesn't get on. One that
-        waits for its source is waited for: it comes back, or ends us all."""
+    def _awaited(self, instance: str, goal: Position, target: Target) -> Literal["passed", "departed", "still"]:
+        """Waits until another follower has applied all departures up to there; tells if it doesn't get on. One that
+        waits for its source is waited for: it comes back, or ends us all. One that has let go what leaves in a batch
+        may wait for us by now, and that may be what we wait for, though it is not up to there: that is tried."""
         names = self._config.name, instance
         marks, last, since = Marks(*names), -1, monotonic()
         with connect(self._config.target, patience_s=self._config.run.patience_s) as session:
             while monotonic() - since < _STILL_S:
                 now = marks.of(session, target)
                 if all(m.passed(goal, target) for m in now):
-                    return True
+                    return "passed"
+                left = {(instance, p, m.seq) for p, m in enumerate(now) if m.departed and m.departed.has(target)}
+                if not left <= self._tried:
+                    self._tried |= left
+                    return "departed"
                 decided = [h.resolution for h in read_holds(session, *names) if h.target == str(target)]
                 if self._marks.held is not None and decided == ["overwrite"]:
-                    return True  # it would wait for us as we for it, and puts back what of ours it writes over
+                    return "passed"  # it would wait for us as we for it, and puts back what of ours it writes over
                 if decided == [None]:
-                    return False
+                    return "still"
                 if (seq := sum(m.seq for m in now)) != last or self._lacks_source(session, instance):
                     last, since = seq, monotonic()
                 wait(0.1)
-        return False
+        return "still"
 
     def _lacks_source(self, session: Session, instance: str) -> bool:
         told = "SELECT state->>'$.state' FROM migrate_meta.sync_status WHERE migration = %s AND instance = %s"

@@ -35,7 +35,7 @@ class Elsewhere(Protocol):
 
     def overtaken(self, writer: Writer, target: Target, end: Position) -> Mapping[str, bool]: ...
 
-    def give_way(self, writer: Writer, target: Target, rows: Rows) -> set[int]: ...
+    def give_way(self, writer: Writer, target: Target, rows: Rows, *, careful: bool) -> set[int]: ...
 
     def lend_past(self, writer: Writer, target: Target, rows: Rows) -> set[int]: ...
 
@@ -116,10 +116,12 @@ def _arrive(
     if target in batch.settled:
         # a row that gave up a unique value has left its own place to others, too, where it left before
         moving = [row for row in changes.came + (changes.fresh if left else []) if row[0].crowded]
-        history = elsewhere.give_way(writer, target, _present(writer, target, moving))
+        taken = _present(writer, target, moving)
+        history = elsewhere.give_way(writer, target, taken, careful=batch.careful)
         fresh, came = ([row for row in rows if id(row[1]) not in history] for rows in (changes.fresh, changes.came))
-        came = _not_there(writer, target, came)
-        perhaps = perhaps + came if batch.careful else perhaps
+        if batch.careful:  # else a row like ours is another shard's, which is about to leave
+            came = _not_there(writer, target, came)
+            perhaps = perhaps + came
         again = changes.over + fresh
         past = elsewhere.lend_past(writer, target, _unique_taken(writer, target, again + came, set()))
         coming = Ready([row for row in again + came if id(row[1]) not in past])

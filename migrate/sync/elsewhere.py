@@ -69,18 +69,31 @@ class Elsewhere:
         self._overtaken.setdefault(target, bool(found))
         return found
 
-    def give_way(self, writer: Writer, target: Target, rows: Rows) -> set[int]:
-        """Of rows whose place is taken, those (by the id of their image) whose key another shard has now and their own
-        hasn't: they are history, and nothing of them is applied up to where our binlog is now."""
-        twice = {id(image) for _, image, _ in self.keys(rows, both=True)}
-        gone = [(layout, image) for layout, image, _ in self.keys(rows) if id(image) not in twice]
+    def give_way(self, writer: Writer, target: Target, rows: Rows, *, careful: bool) -> set[int]:
+        """Of rows whose place is taken, those (by the id of their image) that our instance has no more: they are
+        history, and nothing of them is applied up to where our binlog is now. `careful`: what stands in their place
+        may be ours, if no other shard has it."""
+        gone = self._gone(rows)
+        if careful:
+            taken = {id(image) for _, image, _ in self.keys(gone)}
+            gone = [row for row in gone if id(row[1]) in taken]
         if gone:
-            with Asking(self._config, self._router.instance) as session:
-                until = standing(session, self._router.instance)
             keys = [layout.text_key(image) for layout, image in gone]
-            give_way(self._config, writer, self._router.instance, target, keys, until)
+            give_way(self._config, writer, self._router.instance, target, keys, self._here())
             self._overtaken[target] = True
         return {id(image) for _, image in gone}
+
+    def _gone(self, rows: Rows) -> Rows:
+        """Those of the rows whose key no shard of our instance has now."""
+        with self._lock, ExitStack() as open_sessions:
+            ask = _asker(self._sessions(open_sessions))
+
+            def here(layout: Layout, image: Image) -> bool:
+                key = layout.decoder.key_literal(image)
+                ours = [s for s in self._router.shards(layout.target) if s.instance == self._router.instance]
+                return any(ask(s, f"SELECT 1 FROM {s.sql} WHERE ({self._names(layout, s)}) IN ({key})") for s in ours)
+
+            return [(layout, image) for layout, image in rows if not here(layout, image)]
 
     def lend_past(self, writer: Writer, target: Target, rows: Rows) -> set[int]:
         """Of rows of which a unique value is taken, those (by the id of their image) whose own shard hasn't them so
@@ -97,10 +110,8 @@ class Elsewhere:
                         past.append((layout, image))
                         break
         if past:
-            with Asking(self._config, self._router.instance) as session:
-                until = standing(session, self._router.instance)
             keys = [layout.text_key(image) for layout, image in past]
-            lend(self._config, writer, self._router.instance, target, keys, until)
+            lend(self._config, writer, self._router.instance, target, keys, self._here())
         return {id(image) for _, image in past}
 
     def key_sentence(self, rows: Rows) -> str | None:
@@ -137,6 +148,11 @@ class Elsewhere:
     def _names(self, layout: Layout, shard: Shard, columns: Sequence[str] = ()) -> str:
         """Columns of the target, those of its key if none, as a statement about that shard says them."""
         return self._router.names_on(shard, layout.target, columns or layout.key_columns)
+
+    def _here(self) -> Position:
+        """Where our own binlog stands now."""
+        with Asking(self._config, self._router.instance) as session:
+            return standing(session, self._router.instance)
 
     def positions(self, target: Target) -> dict[str, Position]:
         """Where the binlog of each instance that has shards of the table stands now."""

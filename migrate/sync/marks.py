@@ -25,6 +25,9 @@ class Departed:
     inside: int
     targets: frozenset[str]
 
+    def has(self, target: Target) -> bool:
+        return str(target) in self.targets
+
 
 @dataclass(frozen=True)
 class Mark:
@@ -41,9 +44,7 @@ class Mark:
         """Whether every row of the target that left up to there has left by this part."""
         if reached(self.position, goal) and not self.inside:
             return True
-        return (
-            self.departed is not None and str(target) in self.departed.targets and reached(self.departed.position, goal)
-        )
+        return self.departed is not None and self.departed.has(target) and reached(self.departed.position, goal)
 
 
 class Marks:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from migrate.errors import ConnectionLost
 from migrate.sandbox import Sandbox
+from migrate.sync.appliers import Appliers
 from migrate.sync.marks import PARTS
 from tests.faults.client import Client
 from tests.integration.syncing import Lab, Table, config_file, lab
@@ -135,6 +138,40 @@ def test_a_row_that_leaves_while_the_unique_value_that_it_gave_up_has_to_wait(
     scene.start(only=["m2"]).same("far")
     scene.on("far_1", "UPDATE {t} SET v = v + 1 WHERE id = 1")
     scene.same("far")
+
+
+def test_two_followers_that_wait_for_each_other_after_what_leaves_left(
+    scene: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What each is in the way of the other with is gone, though neither gets to where the other's binlog stood when it
+    was asked: that is seen."""
+    go = {"m1": threading.Event(), "m2": threading.Event()}
+    there = {"m1": threading.Event(), "m2": threading.Event()}
+    together = Appliers._together
+
+    def lets_go(self: Appliers, parts: list[int], *args: Any, **options: Any) -> None:
+        if parts and options.get("leaving"):
+            there[self._instance].set()
+            assert go[self._instance].wait(60)
+        together(self, parts, *args, **options)
+
+    monkeypatch.setattr(Appliers, "_together", lets_go)
+    monkeypatch.setattr("migrate.sync.passage._NEAR_S", 0)
+    move(scene, 1, "far_0", "far_1")
+    scene.start(only=["m2"])
+    assert there["m2"].wait(60)  # at row 1, which is to leave m1
+    move(scene, 2, "far_1", "far_0")
+    scene.start(only=["m1"])
+    assert there["m1"].wait(60)  # at row 2, which leaves m2 behind this batch
+    scene.on("near_0", "UPDATE {t} SET v = v + 1 WHERE id = 1")
+    go["m2"].set()
+    departed = "SELECT COUNT(departed) FROM migrate_meta.applied WHERE instance = 'm2' AND migration = "
+    scene.until(lambda: scene.at_target(f"{departed}'{scene.config.name}'") == [(PARTS,)], "m2 to have let go")
+    time.sleep(1)  # by then it waits for where m1 stands now
+    began = time.monotonic()
+    go["m1"].set()
+    scene.same("far", "near")
+    assert time.monotonic() - began < 15
 
 
 @pytest.mark.soak

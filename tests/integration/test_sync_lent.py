@@ -16,7 +16,11 @@ from tests.integration.syncing import Lab, Table, lab
 @pytest.fixture
 def scene(servers: Sandbox) -> Iterator[Lab]:
     rows = ["(1, 1), (3, 3), (5, 5)", "(2, 2), (4, 4)"]
-    with lab(servers.sources, servers.target, {"far": Table("id BIGINT PRIMARY KEY, v INT", (0, 1), rows)}) as found:
+    tables = {
+        "far": Table("id BIGINT PRIMARY KEY, v INT", (0, 1), rows),
+        "tag": Table("id BIGINT PRIMARY KEY, v INT UNIQUE", (0, 1), rows),
+    }
+    with lab(servers.sources, servers.target, tables) as found:
         yield found.copied()
 
 
@@ -49,3 +53,14 @@ def test_what_was_lent_is_forgotten_when_its_instance_is_there(scene: Lab, monke
     scene.release("far", "go-on")
     scene.same("far")
     scene.until(lambda: lent(scene) == 0, "what was lent to be forgotten")
+
+
+def test_a_row_that_moved_and_has_another_rows_unique_value_by_now(scene: Lab) -> None:
+    """Who lets it go can't put it back as it is: its new instance has it to come, with what it is now."""
+    scene.on("tag_0", "DELETE FROM {t} WHERE id IN (1, 3)")
+    scene.on("tag_1", "UPDATE {t} SET v = 9 WHERE id = 4", "INSERT INTO {t} VALUES (1, 4), (3, 3)")
+    scene.start(only=["m1"]).settle(only=["m1"])
+    assert scene.target_rows("tag") == [(2, 2), (3, 3), (4, 4), (5, 5)]
+    scene.start().same("tag", "far")
+    scene.on("tag_1", "UPDATE {t} SET v = -v")
+    scene.same("tag")

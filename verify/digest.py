@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,15 @@ class Digest:
     def buckets_sql(self, buckets: int, strong: bool = False, condition: str = "") -> str:
         return f"SELECT {self.bucket(buckets)}, {self.sums(strong)} FROM {self.table}{self.where(condition)} GROUP BY 1"
 
+    @staticmethod
+    def buckets_together_sql(digests: Sequence[Digest], buckets: int, strong: bool = False) -> str:
+        """The same of several tables of a server, added up there."""
+        if len(digests) == 1:
+            return digests[0].buckets_sql(buckets, strong)
+        names = "SELECT 0 AS bucket, 0 AS number, 0 AS first, 0 AS second FROM DUAL WHERE FALSE"
+        each = " UNION ALL ".join([names, *(f"({d.buckets_sql(buckets, strong)})" for d in digests)])
+        return f"SELECT bucket, SUM(number), SUM(first), SUM(second) FROM ({each}) AS one_by_one GROUP BY 1"
+
     def inside(self, buckets: int, chosen: Iterable[int]) -> str:
         """The condition of the rows of some buckets."""
         return f"{self.bucket(buckets)} IN ({','.join(map(str, chosen))})"
@@ -72,8 +81,7 @@ class Digest:
     def buckets(self, session: Session, buckets: int, strong: bool = False, condition: str = "") -> dict[int, Totals]:
         """The totals by bucket; a bucket without rows isn't in it."""
         if not self.finished:
-            rows = session.query(self.buckets_sql(buckets, strong, condition))
-            return {int(bucket): totals_of(sums) for bucket, *sums in rows}
+            return by_bucket(session, self.buckets_sql(buckets, strong, condition))
         return self._finish(session, self.bucket(buckets), strong, condition)
 
     def _finish(self, session: Session, bucket: str, strong: bool, condition: str) -> dict[int, Totals]:
@@ -127,6 +135,11 @@ def digest_of(
 def _joined(pieces: Iterable[str]) -> str:
     listed = list(pieces)
     return f"CONCAT_WS(',',{','.join(listed)})" if listed else "''"
+
+
+def by_bucket(session: Session, sql: str) -> dict[int, Totals]:
+    """The totals by bucket that a statement of `buckets_sql` gives."""
+    return {int(bucket): totals_of(sums) for bucket, *sums in session.query(sql)}
 
 
 def totals_of(sums: Iterable[Any]) -> Totals:

@@ -19,12 +19,12 @@ from operator import itemgetter
 from migrate.config import Endpoint
 from migrate.db import Row, Session
 from migrate.model import ShardTable
-from verify.digest import Digest
+from verify.digest import Digest, by_bucket
 from verify.encoding import show
 from verify.meta import as_text
 from verify.model import Mismatch, Totals, Values
 from verify.readers import Readers
-from verify.scan import scan, statements
+from verify.scan import scan, statements, whole
 from verify.tables import Pair
 
 _BUCKET_ROWS = 64  # what is fetched and compared here costs more than what is added up there
@@ -93,7 +93,21 @@ def bucketed(readers: Readers, pair: Pair, rows: int, strong: bool = False) -> B
 
 
 def start_buckets(readers: Readers, pair: Pair, rows: int, strong: bool) -> Callable[[], Buckets]:
-    """Starts the pass; what is given waits for its end."""
+    """Starts the pass; what is given waits for its end. Shards that one statement reads each are added up by their
+    server, so many together that all their results aren't more than those of a few shards."""
+    shards = pair.merged.shards
+    if pair.on_target().finished or not all(whole(pair, table) for table in shards):
+        return _buckets_by_range(readers, pair, rows, strong)
+    number = max(256, bucket_count(rows, 1))
+    target = readers.submit(readers.config.target, lambda session: pair.on_target().buckets(session, number, strong))
+    running = []
+    for instance, some in _together(shards, min(_UNION_SHARDS, -(-len(shards) * number // _BUCKETS_READ))):
+        sql = Digest.buckets_together_sql([pair.on_source(table) for table in some], number, strong)
+        running.append(readers.submit(readers.config.source(instance), partial(by_bucket, sql=sql)))
+    return lambda: _added(number, (future.result() for future in running), target.result())
+
+
+def _buckets_by_range(readers: Readers, pair: Pair, rows: int, strong: bool) -> Callable[[], Buckets]:
     number = max(256, bucket_count(rows, statements(pair)))
 
     def read(session: Session, shard: ShardTable | None, condition: str) -> dict[int, Totals]:
@@ -101,16 +115,25 @@ def start_buckets(readers: Readers, pair: Pair, rows: int, strong: bool) -> Call
         return digest.buckets(session, number, strong, condition)
 
     scanned = scan(readers, pair, read)
+    return lambda: _added(number, (p for _, parts in scanned.parts() for p in parts), scanned.target.result())
 
-    def ended() -> Buckets:
-        source: dict[int, Totals] = defaultdict(Totals)
-        for _, parts in scanned.parts():
-            for part in parts:
-                for bucket, totals in part.items():
-                    source[bucket] += totals
-        return Buckets(number, dict(source), scanned.target.result())
 
-    return ended
+def _added(number: int, parts: Iterable[dict[int, Totals]], target: dict[int, Totals]) -> Buckets:
+    source: dict[int, Totals] = defaultdict(Totals)
+    for part in parts:
+        for bucket, totals in part.items():
+            source[bucket] += totals
+    return Buckets(number, dict(source), target)
+
+
+def _together(shards: Sequence[ShardTable], most: int) -> Iterator[tuple[str, Sequence[ShardTable]]]:
+    """The shards by their instance, at most so many at a time."""
+    by_instance: dict[str, list[ShardTable]] = defaultdict(list)
+    for table in shards:
+        by_instance[table.shard.instance].append(table)
+    for instance, tables in by_instance.items():
+        for begin in range(0, len(tables), most):
+            yield instance, tables[begin : begin + most]
 
 
 def mismatches(readers: Readers, pair: Pair, buckets: Buckets) -> Iterator[Mismatch]:
@@ -151,14 +174,13 @@ def _statements(readers: Readers, pair: Pair, condition: Callable[[Digest], str]
     an instance together, so that hundreds of shards don't need hundreds of connections."""
     target = pair.on_target()
     yield readers.config.target, f"{target.rows_sql(-1, condition(target))} ORDER BY 1"
-    selects: dict[str, list[str]] = defaultdict(list)
-    for number, table in enumerate(pair.merged.shards):
-        digest = pair.on_source(table)
-        selects[table.shard.instance].append(f"({digest.rows_sql(number, condition(digest))})")
-    for instance, parts in selects.items():
-        for begin in range(0, len(parts), _UNION_SHARDS):
-            union = " UNION ALL ".join(parts[begin : begin + _UNION_SHARDS])
-            yield readers.config.source(instance), f"{union} ORDER BY 1"
+    numbers = {table.shard: number for number, table in enumerate(pair.merged.shards)}
+    for instance, tables in _together(pair.merged.shards, _UNION_SHARDS):
+        selects = []
+        for table in tables:
+            digest = pair.on_source(table)
+            selects.append(f"({digest.rows_sql(numbers[table.shard], condition(digest))})")
+        yield readers.config.source(instance), f"{' UNION ALL '.join(selects)} ORDER BY 1"
 
 
 def _stream(readers: Readers, stack: ExitStack, endpoint: Endpoint, sql: str) -> Iterator[Row]:

@@ -43,20 +43,20 @@ def _shard(readers: Readers, pair: Pair, table: ShardTable, read: Read[T]) -> Fu
     def part(condition: str) -> Future[T]:
         return readers.submit(endpoint, lambda session: read(session, table, condition))
 
-    if _whole(pair, table):
-        whole: Future[list[Future[T]]] = Future()
-        whole.set_result([part("")])
-        return whole
+    if whole(pair, table):
+        one: Future[list[Future[T]]] = Future()
+        one.set_result([part("")])
+        return one
     # A retry of the split may submit a range twice; only the futures of the last try are in the result.
     return readers.submit(endpoint, lambda session: [part(r.condition) for r in split(session, table)])
 
 
 def statements(pair: Pair) -> int:
     """About how many statements a pass over all the shards takes."""
-    return sum(1 if _whole(pair, table) else -(-table.rows // RANGE_ROWS) for table in pair.merged.shards)
+    return sum(1 if whole(pair, table) else -(-table.rows // RANGE_ROWS) for table in pair.merged.shards)
 
 
-def _whole(pair: Pair, table: ShardTable) -> bool:
+def whole(pair: Pair, table: ShardTable) -> bool:
     """Whether one statement reads the shard: by the server's estimate; if it is wrong, that does it all the same."""
     return bool(pair.condition()) or table.rows < RANGE_ROWS // 2
 

@@ -1,21 +1,14 @@
-"""The peers, with the same threads and the least that they need: Dumpling and Lightning (tidb backend)."""
+"""The peers, with the same threads and the least that they need: Dumpling, Lightning (tidb backend), and
+sync-diff-inspector."""
 
 from __future__ import annotations
 
 import shutil
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-from migrate.model import quote
 from migrate.sandbox.toolchain import peer_binary
 from tests.benchmarks.arena import SCHEMA, TABLE, Arena
-from tests.benchmarks.stopwatch import Timing
-
-_CHUNK_ROWS = 50_000  # what sync-diff-inspector takes, up to 500 million rows
 
 
 def dumpling(arena: Arena, out: Path) -> list[str]:
@@ -70,11 +63,8 @@ analyze = "off"
     return [str(peer_binary("tidb-lightning")), "-config", str(config)]
 
 
-def sync_diff(arena: Arena) -> list[str] | None:
-    """Compares the shards with the merged table by checksums; None where sync_diff_inspector isn't on PATH."""
-    program = shutil.which("sync_diff_inspector")
-    if not program:
-        return None
+def sync_diff(arena: Arena) -> list[str]:
+    """sync-diff-inspector, which compares the shards with the merged table by checksums, with four threads."""
     source, target = urlsplit(arena.source.url), urlsplit(arena.target.url)
     shutil.rmtree(arena.root / "diff", ignore_errors=True)
     config = arena.root / "diff.toml"
@@ -105,54 +95,4 @@ source-instances = ["source"]
 target-instance = "target"
 target-check-tables = ["{SCHEMA}.{TABLE}"]
 """)
-    return [program, "--config", str(config)]
-
-
-def checksums(arena: Arena) -> Timing:
-    """The checksum statements of sync-diff-inspector alone, for where it can't be had: what its servers have to do, so
-    that it can't be faster. Of each chunk, on the target and on every shard, the count and the XOR of both halves of
-    each row's MD5, all statements at once as far as eight connections carry; its start, the cutting into chunks and
-    whatever it does with the answers are left out."""
-    with arena.target.connect() as connection, connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT column_name FROM information_schema.columns WHERE (table_schema, table_name) = "
-            f"('{SCHEMA}', '{TABLE}') ORDER BY ordinal_position"
-        )
-        columns = [quote(row[0]) for row in cursor.fetchall()]
-        cursor.execute(f"SELECT id FROM {SCHEMA}.{TABLE} ORDER BY id")
-        keys = [row[0] for row in cursor.fetchall()]
-    with arena.source.connect() as connection, connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT table_schema, table_name FROM information_schema.tables WHERE table_name REGEXP '^{TABLE}_[0-9]+$'"
-        )
-        shards = [f"{quote(schema)}.{quote(table)}" for schema, table in cursor.fetchall()]
-    row = f"CONCAT_WS(',', {', '.join(columns)}, CONCAT({', '.join(f'ISNULL({c})' for c in columns)}))"
-    halves = (f"CAST(CONV(SUBSTRING(MD5({row}), {start}, 16), 16, 10) AS UNSIGNED)" for start in (1, 17))
-    select = f"SELECT COUNT(*), BIT_XOR({' ^ '.join(halves)}) FROM"
-    bounds = [*keys[::_CHUNK_ROWS], keys[-1] + 1]
-    local = threading.local()
-
-    def ask(server: Any, table: str, chunk: int) -> tuple[int, int]:
-        known = local.__dict__.setdefault("connections", {})
-        if server not in known:
-            known[server] = server.connect()
-        with known[server].cursor() as cursor:
-            cursor.execute(f"{select} {table} WHERE id >= {bounds[chunk]} AND id < {bounds[chunk + 1]}")
-            count, checksum = cursor.fetchone()
-            return int(count), int(checksum)
-
-    begun = time.perf_counter()
-    with ThreadPoolExecutor(8) as pool:
-        asked = []
-        for chunk in range(len(bounds) - 1):
-            asked.append(
-                [pool.submit(ask, arena.target, f"{SCHEMA}.{TABLE}", chunk)]
-                + [pool.submit(ask, arena.source, shard, chunk) for shard in shards]
-            )
-        for target, *sources in asked:
-            xor = 0
-            for source in sources:
-                xor ^= source.result()[1]
-            if target.result() != (sum(s.result()[0] for s in sources), xor):
-                raise AssertionError("the peer's checksums differ")
-    return Timing(time.perf_counter() - begun, 0)
+    return [str(peer_binary("sync_diff_inspector")), "--config", str(config)]

@@ -202,7 +202,7 @@ class Verify(_Strict):
 
     lock_s: Annotated[int, Field(ge=1, le=60)] = 3  # the longest that an instance's writers wait for a cut
     renew_s: Annotated[int, Field(ge=1)] = 240  # the age at which a cut is given up for a new one
-    range_rows: Annotated[int, Field(ge=1)] = 500_000  # rows of a table that are proven at a time
+    range_rows: Annotated[int, Field(ge=1)] = 125_000  # rows of a table that are proven at a time
     threads_running: Annotated[int, Field(ge=1)] = 64  # on a source, ours too; above it, verification waits
     replica_lag_s: Annotated[int, Field(ge=0)] = 60  # of a replica that is read; above it, verification waits
     window: Annotated[str | None, AfterValidator(_window)] = None  # "22:00-06:00", when sources may be scanned, UTC

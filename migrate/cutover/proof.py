@@ -27,27 +27,27 @@ def final_positions(config: Config, tables: Sequence[MergedTable], within_s: flo
     """The position of every instance at which no transaction on those tables is open, and in words what it took.
 
     Each instance's shards are locked for a moment, which waits for open transactions. Those that don't end within half
-    of `within_s` are ended. NoGo, which names them, if that doesn't help.
+    of `within_s` are ended, and waited for once more at least. NoGo, which names them, if that doesn't help.
     """
 
     def one(session: Session, endpoint: Endpoint) -> tuple[Position, list[str]]:
         ended: list[str] = []
-        begun = monotonic()
+        begun, was_ended = monotonic(), False
         while True:
-            waited = monotonic() - begun
             try:
                 return _locked(config, endpoint, tables, min(1.0, within_s / 4)), ended
             except TryAgain:
-                named = [f"connection {n} of {user}, open for {age} s" for n, user, age in session.query(_WRITERS)]
-            if waited > within_s:
+                writers = session.query(_WRITERS)
+            named = [f"connection {n} of {user}, open for {age} s" for n, user, age in writers]
+            waited = monotonic() - begun
+            if was_ended and waited > within_s:
                 raise NoGo(
                     f"the fence doesn't hold: a transaction on the shards of {endpoint.name} is still open "
                     f"({'; '.join(named) or 'its connection can not be seen: it may be prepared by XA'})"
                 )
             if waited > within_s / 2:
-                ended += [
-                    text for (n, *_), text in zip(session.query(_WRITERS), named, strict=False) if kill(session, n)
-                ]
+                ended += [text for (n, *_), text in zip(writers, named, strict=True) if kill(session, n)]
+                was_ended = True
 
     found = on_every_instance(config, one)
     ended = [f"{name}: {text}" for name, (_, some) in found.items() for text in some]

@@ -12,7 +12,9 @@ import psutil
 import pymysql
 import pytest
 
+from migrate.cutover.proof import final_positions
 from migrate.sandbox import Sandbox
+from migrate.source import read_routing
 from tests.cutover_lab import Lab, cutover_lab
 from tests.integration.shards import run
 
@@ -112,6 +114,17 @@ def test_a_writer_that_the_fence_does_not_stop_is_found(lab: Lab) -> None:
     assert outcome.freeze_s is not None
     words = ("rows were written after it was up", "the two sides differ")
     assert any(w in outcome.reason for w in words), outcome.reason
+
+
+def test_an_open_transaction_is_ended_before_it_is_told_that_it_is_open(lab: Lab) -> None:
+    """Though the time for it is up when the first try to lock the shards has failed."""
+    with lab.scene.home(2).connect() as straggler, straggler.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute(f"UPDATE {lab.scene.db}.account_02 SET owner = 'straggler' WHERE id = 2")
+        _, said = final_positions(lab.config, read_routing(lab.config).checked(), 0.1)
+        assert said.startswith("ended m")
+        with pytest.raises(pymysql.Error):
+            cursor.execute("COMMIT")
 
 
 def test_an_open_transaction_is_ended(lab: Lab) -> None:

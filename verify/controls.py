@@ -1,7 +1,7 @@
 """Control totals: counts and exact sums by shard, currency, direction and day, on both sides.
 
-Sums are DECIMAL on the servers and Decimal here. Groups are formed by the exact bytes of their columns, so that no
-collation merges two of them.
+Sums are DECIMAL on the servers and Decimal here. Groups are formed by the exact bytes of their columns, or so that it
+comes to the same: no collation merges two of them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from migrate.db import Row, Session
 from migrate.errors import ConfigError
 from migrate.ledger import Control, Entry
 from migrate.model import INTEGERS, ShardTable, quote
-from verify.encoding import Kind, show
+from verify.encoding import Kind, piece_of, show, told_apart
 from verify.mapped import over
 from verify.model import Values
 from verify.readers import Readers
@@ -100,9 +100,10 @@ class Measure:
     def sql(self, shard: ShardTable | None, condition: str = "", more: str = "") -> str:
         """One side's statement: the group's pieces, rows, smallest and largest key, sums, and `more` aggregates.
         A shard of None is the target."""
-        groups = [self.pair.piece(name, shard) for name in self.by]
+        # as they are where that is exact: as text they would cost more than all the sums
+        groups = [quote(name) if self._plain(name, shard) else self.pair.piece(name, shard) for name in self.by]
         if self.day:
-            groups.append(f"DATE({over(shard, quote(self.day))})")  # as text it would cost more than all the sums
+            groups.append(f"DATE({over(shard, quote(self.day))})")
         bounds, key = ["NULL", "NULL"], self.pair.key
         if len(key) == 1 and self.pair.merged.definition.column(key[0]).type in INTEGERS:
             bounds = [f"{f}({self.pair.piece(key[0], shard)})" for f in ("MIN", "MAX")]
@@ -126,14 +127,20 @@ class Measure:
         found: dict[Group, Figures] = {}
         others: list[Row] = []
         end = self.width + 3 + len(self.sums)
+        plain = [self._plain(name, shard) for name in self.by] + [False] * bool(self.day)
         for row in session.query(self.sql(shard, condition, more)):
             rows, low, high, *sums = row[self.width : end]
             if rows:
-                group = tuple(_piece(v) for v in row[: self.width])
+                group = tuple(map(_piece, row, plain))
                 bounds = (None if b is None else Decimal(b) for b in (low, high))
                 found[group] = Figures(int(rows), tuple(Decimal(s or 0) for s in sums), *bounds)
             others.append(row[end:])
         return found, others
+
+    def _plain(self, name: str, shard: ShardTable | None) -> bool:
+        """Whether that side is grouped by the column itself, not by its piece."""
+        definition = shard.definition if shard else self.pair.definition
+        return told_apart(definition.column(name), "source" if shard else "target")
 
     def start(self, readers: Readers, shard: ShardTable | None, condition: str = "") -> Future[dict[Group, Figures]]:
         """Starts one side's statement; it gives the figures by group."""
@@ -146,11 +153,12 @@ class Measure:
         return {name: show(kind, text) for (name, kind), text in zip(columns, group, strict=False)}
 
 
-def _piece(value: Any) -> str:
-    """A value that names a group, as text; NULL as a piece says it."""
+def _piece(value: Any, plain: bool) -> str:
+    """The piece of a value that names a group, from the column itself (`plain`) or what is a piece but for NULL."""
     if value is None:
         return "N"
-    return value.decode() if isinstance(value, bytes) else str(value)
+    text = value.decode() if isinstance(value, bytes) else str(value)
+    return piece_of(Kind.TEXT, text) if plain else text
 
 
 def pair_of(pairs: Sequence[Pair], table: str) -> Pair:

@@ -109,6 +109,13 @@ def piece(column: Column, kind: Kind, side: Side, hash_: Hash, remap: Interleave
     return f"IFNULL({value},'N')" if column.nullable or column.origin else value
 
 
+def told_apart(column: Column, side: Side) -> bool:
+    """Whether a server that groups by that column tells all its values apart: a CHAR by a binary collation. Comparing
+    passes over trailing blanks, which only a VARCHAR can have."""
+    binary = column.collation is not None and column.collation.endswith("_bin")
+    return column.type == "char" and binary and column.charset in UTF8[side] and not column.origin
+
+
 def show(kind: Kind, text: str) -> str | None:
     """The value that a piece stands for, as people and JSON see it."""
     if text == "N":

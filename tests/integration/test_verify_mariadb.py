@@ -17,9 +17,12 @@ from tests.mariadb import MariaDBServer, lone_mariadb, mariadb_folder
 from tests.verify_lab import Lab
 from verify.changes import Order
 from verify.evidence import keep
+from verify.prove import plan
+from verify.readers import Readers
 from verify.repair import repair
 from verify.run import verify_all, verify_rows
 from verify.snapshot import open_exactly, read_position
+from verify.tables import load
 
 COLUMNS = """id BIGINT NOT NULL PRIMARY KEY, amount DECIMAL(20,4) NOT NULL, name VARCHAR(20) NULL, note TEXT NULL,
  raw VARBINARY(9) NULL, kind ENUM('a','ü') NULL, at DATETIME(6) NULL, ratio DOUBLE NULL"""
@@ -104,3 +107,13 @@ def test_a_snapshot_stands_at_its_position_without_a_lock(lab: Lab) -> None:
             writing.join()
     with connect(endpoint) as session:
         assert read_position(session)["file"]
+
+
+def test_a_large_table_is_cut_by_estimates(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("verify.prove._SHARD_ROWS", 1)
+    rows = [(n, "x") for n in range(10_000)]
+    lab.table("many", "id BIGINT NOT NULL PRIMARY KEY, v CHAR(50) NOT NULL", rows, shards=1)
+    lab.on_shard(0, "ANALYZE TABLE $.many_0")
+    with Readers(lab.config()) as readers:
+        parts = plan(readers, load(readers, [f"{lab.schema}.many"]), rows=1000)
+    assert 8 <= len(parts) <= 12

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,13 @@ from migrate.catalog import read_catalog
 from migrate.config import Verify, load_config
 from migrate.db import Row, Session, connect
 from migrate.errors import ConfigError, MigrateError, NoGo
-from migrate.ledger import load_ledger
+from migrate.ledger import Control, load_ledger
 from migrate.sandbox import Sandbox
 from tests.integration.books import Books
 from tests.verify_lab import Lab
+from verify.controls import control_totals, measures
 from verify.model import Totals
+from verify.prove import plan
 from verify.ranges import split
 from verify.readers import Readers
 from verify.run import verify_all, verify_checksum, verify_rows
@@ -35,6 +38,20 @@ def lab(servers: Sandbox, tmp_path: Path) -> Iterator[Lab]:
     lab = Lab(servers.sources, servers.target, tmp_path, "vs")
     yield lab
     lab.drop()
+
+
+def heard(patch: pytest.MonkeyPatch, only: str = "") -> list[str]:
+    """The queries that are sent from now on, to that server only if it is named."""
+    sent: list[str] = []
+    query = Session.query
+
+    def hears(self: Session, sql: str, args: Sequence[Any] = ()) -> list[Row]:
+        if only in ("", self.endpoint.name):
+            sent.append(sql)
+        return query(self, sql, args)
+
+    patch.setattr(Session, "query", hears)
+    return sent
 
 
 def pair_of(lab: Lab) -> Pair:
@@ -114,14 +131,7 @@ def test_rows_are_found_where_shards_are_added_up_by_their_server(
     monkeypatch.setattr("verify.rows._BUCKETS_READ", 256)
     rows = [(n, n % 9, "0.0001", None, f"m{n}", None, None, None, "2026-01-01", None, None, None) for n in range(500)]
     lab.table("entry", LEDGER, rows, shards=6)
-    sent: list[str] = []
-    query = Session.query
-
-    def heard(self: Session, sql: str, args: Sequence[Any] = ()) -> list[Row]:
-        sent.append(sql)
-        return query(self, sql, args)
-
-    monkeypatch.setattr(Session, "query", heard)
+    sent = heard(monkeypatch)
     lab.on_target("UPDATE $.entry SET amount = amount + 1 WHERE id IN (3, 444)")
     lab.on_target("DELETE FROM $.entry WHERE id = 77")
     lab.on_target("INSERT INTO $.entry (id, account, amount, at) VALUES (1000, 1, 1, NOW())")
@@ -130,6 +140,40 @@ def test_rows_are_found_where_shards_are_added_up_by_their_server(
     together = [sql for sql in sent if "one_by_one" in sql]
     assert len(together) == 2  # one of each instance
     assert all(sql.count("UNION ALL") == 3 for sql in together)
+
+
+@pytest.mark.parametrize("mysql", ["5.6", "9.7"])
+def test_a_table_is_cut_into_even_ranges_without_reading_it(
+    servers: Sandbox, mysql: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By estimates; even where keys are dense, with gaps between, and negative."""
+    monkeypatch.setattr("verify.prove._SHARD_ROWS", 1)
+    sources = servers.sources if mysql == "5.6" else [request.getfixturevalue("mysql97")]
+    lab = Lab(sources, servers.target, tmp_path, "vs")
+    try:
+        _even_ranges(lab, monkeypatch)
+    finally:
+        lab.drop()
+
+
+def _even_ranges(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [*range(-100, 9900), *(10**18 + 1000 * n for n in range(10_000)), 2**63 - 1]
+    rows, shards = [(key, "x") for key in keys], 8  # which lie alike
+    lab.table("t", "id BIGINT NOT NULL PRIMARY KEY, v CHAR(50) NOT NULL", rows, shards=shards)
+    for number in range(shards):
+        lab.on_shard(number, f"ANALYZE TABLE $.t_{number}")
+    with Readers(lab.config()) as readers:
+        pairs = load(readers)
+        with monkeypatch.context() as patch:
+            sent = heard(patch)
+            parts = plan(readers, pairs, rows=2000)
+        assert not any("ORDER BY" in sql for sql in sent)
+        with readers.session(readers.config.target) as session:
+            counts = (f"SELECT COUNT(*) FROM {lab.schema}.t WHERE {part.pair.range.condition}" for part in parts)
+            held = [int(session.value(sql)) for sql in counts]
+    assert sum(held) == len(keys)
+    assert 8 <= len(held) <= 12
+    assert max(held) <= 3500
 
 
 def test_ranges_that_miss_rows_are_an_error(lab: Lab) -> None:
@@ -184,14 +228,6 @@ def test_digest_counts_and_control_totals_leave_tikv_added_up(
 ) -> None:
     """The statements that `verify all` really sends, of 32 and 64 bits, of whole tables and of ranges."""
     monkeypatch.setattr("verify.prove._SHARD_ROWS", 1)
-    sent: list[str] = []
-    query = Session.query
-
-    def heard(self: Session, sql: str, args: Sequence[Any] = ()) -> list[Row]:
-        if self.endpoint.name == "target":
-            sent.append(sql)
-        return query(self, sql, args)
-
     lab = Lab(servers.sources, servers.target, tmp_path, "vs")
     try:
         config = Books(lab).config(tmp_path)
@@ -202,7 +238,7 @@ def test_digest_counts_and_control_totals_leave_tikv_added_up(
         with connect(config.target) as session:
             for strong, rows in ((False, 500_000), (True, 500_000), (True, 60)):
                 with monkeypatch.context() as patch:
-                    patch.setattr(Session, "query", heard)
+                    sent = heard(patch, only="target")
                     assert verify_all(replace(config, verify=Verify(range_rows=rows)), strong=strong).ok
                 combined = {sql for sql in sent if "SUM(CRC32(MD5(" in sql and "GROUP BY" in sql and "MIN(" in sql}
                 assert {
@@ -213,12 +249,31 @@ def test_digest_counts_and_control_totals_leave_tikv_added_up(
                     lab.on_target(f"DROP STATS $.{name.rpartition('.')[2]}")
                 for sql in combined:
                     _all_added_up(session.query(f"EXPLAIN {sql}"), strong)
-                sent.clear()
             lab.on_target("ANALYZE TABLE $.entry")
             for sql in combined:
                 _all_added_up(session.query(f"EXPLAIN {sql}"), strong)
     finally:
         lab.drop()
+
+
+@pytest.mark.parametrize("column", ["CHAR(3) COLLATE utf8mb4_bin", "CHAR(3)", "VARCHAR(3) COLLATE utf8mb4_bin"])
+def test_groups_are_told_apart_byte_by_byte(lab: Lab, column: str) -> None:
+    values = ["a", "A", "e", "é", "", None, "N", "a", None]
+    if column.startswith("VARCHAR"):
+        values += ["a ", " "]
+    lab.table(
+        "t",
+        f"id INT NOT NULL PRIMARY KEY, c {column}, v INT NOT NULL",
+        [(n, value, n) for n, value in enumerate(values)],
+    )
+    with Readers(lab.config()) as readers:
+        measured = measures(load(readers), [Control(table=f"{lab.schema}.t", by=("c",), sums=("v",))])
+        totals = [t for t in control_totals(readers, measured) if t.shard is None]
+    expected: dict[str | None, int] = defaultdict(int)
+    for number, value in enumerate(values):
+        expected[value] += number
+    for side in ("source", "target"):
+        assert {t.by["c"]: int(getattr(t, side).sums[0]) for t in totals} == expected
 
 
 def _all_added_up(plan: Sequence[Row], strong: bool) -> None:

@@ -115,7 +115,7 @@ BENCHMARKS: dict[str, tuple[str, Callable[[Arena], None], Side, Side]] = {
 
 
 @click.command()
-@click.argument("name", type=click.Choice([*BENCHMARKS, "all"]))
+@click.argument("names", type=click.Choice([*BENCHMARKS, "all"]), nargs=-1, required=True)
 @click.option("--rows", default=500_000, show_default=True)
 @click.option("--workers", default=2, show_default=True)
 @click.option("--runs", default=3, show_default=True, help="Counted runs of each side, in turn, after one warm-up.")
@@ -125,7 +125,7 @@ BENCHMARKS: dict[str, tuple[str, Callable[[Arena], None], Side, Side]] = {
 @click.option("--ours-only", is_flag=True)
 @click.option("--json", "as_json", is_flag=True)
 def main(
-    name: str,
+    names: tuple[str, ...],
     rows: int,
     workers: int,
     runs: int,
@@ -137,18 +137,22 @@ def main(
 ) -> None:
     """Times our command and the peer's, in turn, on the same data, and prints medians and their ratio."""
     found = {}
+    prepared = None
     with arena(rows, workers, skew=skew, shards=shards, unique=unique) as place:
-        for each in BENCHMARKS if name == "all" else [name]:
+        for each in BENCHMARKS if "all" in names else names:
+            prepare = BENCHMARKS[each][1]
+            if prepare is not prepared:
+                prepare(place)
+            prepared = prepare
             found[each] = _measure(place, each, runs, ours_only)
             if not as_json:
                 _show(each, found[each])
     if as_json:
-        click.echo(json.dumps(found if name == "all" else found[name], indent=1))
+        click.echo(json.dumps(found[names[0]] if len(found) == 1 else found, indent=1))
 
 
 def _measure(place: Arena, name: str, runs: int, ours_only: bool) -> dict[str, Any]:
-    peer, prepare, ours, theirs = BENCHMARKS[name]
-    prepare(place)
+    peer, _, ours, theirs = BENCHMARKS[name]
     our_runs: list[Timing] = []
     peer_runs: list[Timing] = []
     for number in range(runs + 1):

@@ -58,6 +58,7 @@ def _ours(sandbox: Sandbox) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("servers")
 def test_nothing_is_written_on_the_sources_and_the_freeze_is_projected(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_an_instance_dies_in_the_freeze(lab: Lab, mortal: Sandbox) -> None:
     assert posts(lab)
 
 
-@pytest.mark.parametrize("point", [soak("before_drain"), "switch_decided"])
+@pytest.mark.parametrize("point", [soak("before_drain"), soak("switch_decided")])
 def test_the_target_dies_on_the_way_back(lab: Lab, mortal: Sandbox, point: str) -> None:
     lab.client("cutover", "--execute").ok()
     client = dies(lab, mortal, "tidb", point, "rollback")

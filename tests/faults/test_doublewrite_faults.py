@@ -326,6 +326,7 @@ def switched(stage: Stage, words: list[str]) -> None:
     until(done, "the target is primary", CLIMB_S)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_every_phase_change_under_load_with_a_process_that_lags(mortal: Sandbox, tmp_path: Path) -> None:
     with (
@@ -364,6 +365,7 @@ def test_a_command_that_dies_while_it_changes_the_primary(mortal: Sandbox, tmp_p
         stage.judge()
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_reverse_is_killed_and_goes_on(mortal: Sandbox, tmp_path: Path) -> None:
     with staged(mortal, tmp_path) as stage, stage.app("rests") as app:

@@ -118,7 +118,7 @@ def _killed_apart(books: Books, gate: Proxy) -> None:
             assert client.code == KILLED, client.err
 
 
-@pytest.mark.parametrize("kills", quick_or_endurance(10, 100))
+@pytest.mark.parametrize("kills", soak_or_endurance(10, 100))
 def test_killed_at_random_instants(books: Books, dice: random.Random, kills: int) -> None:
     _at_random_instants(books, dice, kills)
 

@@ -132,6 +132,7 @@ def test_what_nobody_can_see_in_the_freeze_is_told_and_found_after_it(lab: Lab, 
     assert lab.verify().ok
 
 
+@pytest.mark.soak
 def test_there_and_back_under_load(lab: Lab, in_freeze: list[str]) -> None:
     with Watcher(lab):
         lab.app()

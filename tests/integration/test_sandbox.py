@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from migrate.config import load_config
 from migrate.errors import ConfigError
 from migrate.sandbox import Sandbox, SandboxError, Server
+from migrate.sandbox.blueprint import free_ports
 from migrate.sandbox.cli import sandbox as command
 from migrate.sandbox.mysql import MySQLServer
 from migrate.sandbox.mysqld import find_mysqld
@@ -190,10 +191,11 @@ def test_half_made_accounts_are_made_whole(mysql97: Server, servers: Sandbox) ->
 
 
 def test_taken_port_is_named_with_its_holder(box: Sandbox) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as holder:
-        port = holder.getsockname()[1]
-        with pytest.raises(SandboxError, match=rf"port {port} for m2 is taken by process {os.getpid()} "):
-            box.up(port=port - 1)
+    free = set(free_ports(1000))
+    port = next(p for p in free if p - 1 in free)
+    named = rf"port {port} for m2 is taken by process {os.getpid()} "
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(SandboxError, match=named):
+        box.up(port=port - 1)
     assert processes_of(box.root) == []
 
 

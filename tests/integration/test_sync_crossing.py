@@ -147,7 +147,13 @@ def test_two_followers_that_wait_for_each_other_after_what_leaves_left(
     was asked: that is seen."""
     go = {"m1": threading.Event(), "m2": threading.Event()}
     there = {"m1": threading.Event(), "m2": threading.Event()}
-    together = Appliers._together
+    waits = threading.Event()  # m2 waits for where m1 stood
+    together, awaited = Appliers._together, Appliers._awaited
+
+    def waiting(self: Appliers, *args: Any) -> Any:
+        if self._instance == "m2":
+            waits.set()
+        return awaited(self, *args)
 
     def lets_go(self: Appliers, parts: list[int], *args: Any, **options: Any) -> None:
         if parts and options.get("leaving"):
@@ -156,6 +162,7 @@ def test_two_followers_that_wait_for_each_other_after_what_leaves_left(
         together(self, parts, *args, **options)
 
     monkeypatch.setattr(Appliers, "_together", lets_go)
+    monkeypatch.setattr(Appliers, "_awaited", waiting)
     monkeypatch.setattr("migrate.sync.passage._NEAR_S", 0)
     move(scene, 1, "far_0", "far_1")
     scene.start(only=["m2"])
@@ -165,9 +172,7 @@ def test_two_followers_that_wait_for_each_other_after_what_leaves_left(
     assert there["m1"].wait(60)  # at row 2, which leaves m2 behind this batch
     scene.on("near_0", "UPDATE {t} SET v = v + 1 WHERE id = 1")
     go["m2"].set()
-    departed = "SELECT COUNT(departed) FROM migrate_meta.applied WHERE instance = 'm2' AND migration = "
-    scene.until(lambda: scene.at_target(f"{departed}'{scene.config.name}'") == [(PARTS,)], "m2 to have let go")
-    time.sleep(1)  # by then it waits for where m1 stands now
+    assert waits.wait(60)
     began = time.monotonic()
     go["m1"].set()
     scene.same("far", "near")

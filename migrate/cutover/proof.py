@@ -14,12 +14,16 @@ from migrate.model import MergedTable
 from migrate.position import Position, capture
 from migrate.source import capture_positions, on_every_instance
 
-# Whoever has changed rows and not committed; replication isn't the application.
+# Whoever has changed rows, or locked them to do so, and not committed; replication isn't the application.
 _WRITERS = (
     "SELECT t.trx_mysql_thread_id, p.USER, TIMESTAMPDIFF(SECOND, t.trx_started, NOW()) FROM "
     "information_schema.INNODB_TRX t JOIN information_schema.PROCESSLIST p ON p.ID = t.trx_mysql_thread_id WHERE "
-    "t.trx_rows_modified > 0 AND t.trx_mysql_thread_id <> CONNECTION_ID() AND p.USER NOT IN "
+    "t.trx_lock_structs > 0 AND t.trx_mysql_thread_id <> CONNECTION_ID() AND p.USER NOT IN "
     "('system user', 'event_scheduler')"
+)
+_DEAF = (
+    "it was killed, but its server hasn't ended it: it rolls back for long, or it is of MySQL 5.6 and missed the KILL "
+    "(SHOW PROCESSLIST says Killed), then only its wait_timeout or a restart of the instance ends it"
 )
 
 
@@ -27,27 +31,28 @@ def final_positions(config: Config, tables: Sequence[MergedTable], within_s: flo
     """The position of every instance at which no transaction on those tables is open, and in words what it took.
 
     Each instance's shards are locked for a moment, which waits for open transactions. Those that don't end within half
-    of `within_s` are ended, and waited for once more at least. NoGo, which names them, if that doesn't help.
+    of `within_s` are ended, and waited for `within_s` at least: to be rolled back takes a server its time. NoGo, which
+    names them, if that doesn't help.
     """
 
     def one(session: Session, endpoint: Endpoint) -> tuple[Position, list[str]]:
-        ended: list[str] = []
-        begun, was_ended = monotonic(), False
+        ended: dict[int, str] = {}
+        patient_until, until = monotonic() + within_s / 2, None
         while True:
             try:
-                return _locked(config, endpoint, tables, min(1.0, within_s / 4)), ended
+                return _locked(config, endpoint, tables, min(1.0, within_s / 4)), list(ended.values())
             except TryAgain:
-                writers = session.query(_WRITERS)
-            named = [f"connection {n} of {user}, open for {age} s" for n, user, age in writers]
-            waited = monotonic() - begun
-            if was_ended and waited > within_s:
+                writers = {n: f"connection {n} of {user}, open for {age} s" for n, user, age in session.query(_WRITERS)}
+            now = monotonic()
+            if until is not None and now > until:
                 raise NoGo(
                     f"the fence doesn't hold: a transaction on the shards of {endpoint.name} is still open "
-                    f"({'; '.join(named) or 'its connection can not be seen: it may be prepared by XA'})"
+                    f"({'; '.join(writers.values()) or 'its connection can not be seen: it may be prepared by XA'})"
+                    + (f"; {_DEAF}" if ended.keys() & writers.keys() else "")
                 )
-            if waited > within_s / 2:
-                ended += [text for (n, *_), text in zip(writers, named, strict=True) if kill(session, n)]
-                was_ended = True
+            if now > patient_until:
+                ended |= {n: text for n, text in writers.items() if n not in ended and kill(session, n)}
+                until = until or now + within_s
 
     found = on_every_instance(config, one)
     ended = [f"{name}: {text}" for name, (_, some) in found.items() for text in some]
@@ -64,10 +69,13 @@ def _locked(config: Config, endpoint: Endpoint, tables: Sequence[MergedTable], s
             f"SET SESSION autocommit = 0, innodb_table_locks = 1, lock_wait_timeout = {wait_s}, "
             f"innodb_lock_wait_timeout = {wait_s}"
         )
-        if shards:
-            locker.execute(f"LOCK TABLES {', '.join(f'{s.sql} READ' for s in shards)}")
-        position = capture(locker, endpoint.name)
-        locker.execute("UNLOCK TABLES")
+        try:
+            if shards:
+                locker.execute(f"LOCK TABLES {', '.join(f'{s.sql} READ' for s in shards)}")
+            position = capture(locker, endpoint.name)
+            locker.execute("UNLOCK TABLES")
+        finally:
+            locker.rollback()  # what it had locked so far must not be taken for a writer's
     return position
 
 

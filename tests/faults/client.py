@@ -51,7 +51,7 @@ class Client:
     def ok(self, timeout_s: float = _END_S) -> Client:
         """Ends well."""
         self.ended(timeout_s)
-        assert self.code == 0, f"exit {self.code}\n{self.err}"
+        assert self.code == 0, f"exit {self.code}\n{self.out}\n{self.err}"
         return self
 
     def fails(self, code: int, *words: str) -> Client:

@@ -329,4 +329,6 @@ def _address(endpoint: Endpoint, driver: str) -> tuple[URL, dict[str, Any]]:
         if "ssl_cert" in tls:
             context.load_cert_chain(tls["ssl_cert"], tls.get("ssl_key"))
         arguments["ssl"] = context
+    elif endpoint.plain and driver == "mysql+pymysql":  # aiomysql uses none unless it is given a context
+        arguments["ssl_disabled"] = True
     return url, arguments

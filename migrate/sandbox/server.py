@@ -86,7 +86,8 @@ class Server(ABC):
     def connect(self, **options: Any) -> pymysql.Connection[Any]:
         """A new autocommit connection as migrator; `options` are those of pymysql.connect."""
         settings = {"host": "127.0.0.1", "port": self.port, "user": USER, "password": self._password,
-                    "charset": "utf8mb4", "autocommit": True, "local_infile": True, "connect_timeout": 10}  # fmt: skip
+                    "charset": "utf8mb4", "autocommit": True, "local_infile": True, "connect_timeout": 10,
+                    "ssl_disabled": True}  # fmt: skip
         return pymysql.connect(**{**settings, **options})
 
     def version(self) -> str:

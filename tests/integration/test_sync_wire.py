@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import subprocess
 import sys
 import threading
@@ -250,6 +251,17 @@ def test_tls(source: LoneServer, schema: str) -> None:
     found = follow(source, start, endpoint=endpoint)
     assert found == follow(source, start)
     assert len(found[-1].rows[0][2]) == 20_000_000 + 5
+
+
+def test_tls_is_used_where_it_is_offered(source: LoneServer, schema: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with servers elsewhere; nobody is verified, so that the system's authorities aren't read."""
+    read: list[Any] = []
+    monkeypatch.setattr(ssl.SSLContext, "load_default_certs", lambda *args: read.append(args))
+    for plain in (False, True):
+        monkeypatch.setattr(Endpoint, "plain", plain)
+        with db.connect(endpoint_of(source)) as session:
+            assert bool(session.one("SHOW STATUS LIKE 'Ssl_cipher'")[1]) == (not plain and new(source, schema))
+    assert not read
 
 
 def test_large_rows_and_transactions_in_flat_memory(source: LoneServer, schema: str) -> None:

@@ -6,6 +6,7 @@ connection: `servers.sources[0].connect(database="x")`, `servers.target.connect(
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ import pytest
 from migrate.sandbox import Sandbox, Server
 from migrate.sandbox.mysqld import find_mysqld
 from migrate.sandbox.toolchain import tidb_binary
+
+# Or every command that a test starts would compile all of its modules again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 _GUARD = """\
 import pathlib, sys

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -36,6 +37,7 @@ def neighbours(stage: Scene) -> None:
 
 def waiters(stage: Scene, number: int, table: str = "epoch") -> int:
     """Transactions that wait for a lock on that table of the shard's instance."""
+    time.sleep(0.15)  # InnoDB tells what it told last to whoever asks again within 0.1 s
     sql = f"SELECT COUNT(*) FROM information_schema.INNODB_LOCKS l JOIN information_schema.INNODB_TRX t " \
           f"ON t.trx_requested_lock_id = l.lock_id WHERE l.lock_table LIKE '%{table}%'"  # fmt: skip
     return int(run(stage.home(number), sql)[0][0])

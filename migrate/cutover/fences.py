@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Any, Protocol
@@ -147,7 +147,7 @@ class RevokeFence:
                 session.execute(f"REVOKE ALL PRIVILEGES, GRANT OPTION FROM {_account(account)}")
             users = {a.partition("@")[0] for a in config.cutover.accounts}
             found = session.query(f"SELECT ID FROM {_CONNECTIONS} WHERE USER IN %s", [sorted(users)])
-            return sum(kill(session, number) for (number,) in found)
+            return len(kill(session, (number for (number,) in found)))
 
         ended = on_every_instance(config, close)
         return f"{', '.join(config.cutover.accounts)} have no rights; {sum(ended.values())} connections ended"
@@ -197,21 +197,28 @@ def fences_of(config: Config, *, double: bool) -> list[Fence]:
     return found
 
 
-def kill(session: Session, number: int) -> bool:
-    """Ends a connection; False if it is gone already. It is waited for a moment, before anybody of ours connects anew.
+def kill(session: Session, numbers: Iterable[int]) -> set[int]:
+    """Ends connections; gives those that weren't gone already. They are waited for a moment, before anybody of ours
+    connects anew.
 
     MySQL 5.6 closes a killed connection's socket under its thread. If a new connection gets that descriptor before the
     thread has run, the thread goes on to wait at it, with its locks, for wait_timeout: no second KILL wakes it.
     """
+    ended = {number for number in numbers if _killed(session, number)}
+    until = monotonic() + _KILL_S
+    left = f"SELECT ID FROM {_CONNECTIONS} WHERE ID IN %s"
+    while ended and monotonic() < until and session.query(left, [sorted(ended)]):
+        wait(0.001)
+    return ended
+
+
+def _killed(session: Session, number: int) -> bool:
     try:
         session.execute(f"KILL {int(number)}")
     except ServerError as error:
         if error.number != 1094:
             raise
         return False
-    until = monotonic() + _KILL_S
-    while monotonic() < until and session.query(f"SELECT ID FROM {_CONNECTIONS} WHERE ID = {int(number)}"):
-        wait(0.001)
     return True
 
 

@@ -51,7 +51,7 @@ def final_positions(config: Config, tables: Sequence[MergedTable], within_s: flo
                     + (f"; {_DEAF}" if ended.keys() & writers.keys() else "")
                 )
             if now > patient_until:
-                ended |= {n: text for n, text in writers.items() if n not in ended and kill(session, n)}
+                ended |= {n: writers[n] for n in kill(session, writers.keys() - ended.keys())}
                 until = until or now + within_s
 
     found = on_every_instance(config, one)

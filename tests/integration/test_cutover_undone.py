@@ -142,9 +142,9 @@ def test_a_killed_connection_is_gone_before_another_is_opened(lab: Lab) -> None:
             with lab.scene.sources[0].connect() as straggler:
                 number = straggler.thread_id()
                 assert session.value(alive, [number]) == 1
-                assert kill(session, number)
+                assert kill(session, [number]) == {number}
                 assert session.value(alive, [number]) == 0
-        assert not kill(session, number)
+        assert not kill(session, [number])
 
 
 def test_an_open_transaction_is_ended(lab: Lab) -> None:
